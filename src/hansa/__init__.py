@@ -1,0 +1,1 @@
+"""Hansa: organisations that do not trust each other train one model together."""

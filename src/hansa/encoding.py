@@ -1,0 +1,125 @@
+"""The only canonical bytes: deterministic CBOR (RFC 8949, section 4.2), digests, EIP-712 hashes.
+
+Two equal values have one encoding, and `decode` accepts no other: a digest therefore names a value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any
+
+import cbor2
+from eth_abi.abi import encode as abi_encode
+from eth_hash.auto import keccak
+
+from hansa import errors
+
+DOMAIN_TYPE = "EIP712Domain(string name,uint256 chainId,address verifyingContract,bytes32 salt)"
+DOMAIN_NAME = "Hansa"
+
+TYPES: dict[str, str] = {
+    "Join": "Join(uint256 nonce,bytes32 key,bytes32 onion,uint256 resources,uint256 role)",
+    "Status": "Status(uint256 nonce,uint256 standing)",
+    "Motion": "Motion(uint256 nonce,uint256 kind,address who,bytes32 reason)",
+    "Commit": "Commit(uint256 round,uint256 base,bytes32 digest,uint256 meta)",
+    "Availability": "Availability(uint256 round,uint256[4] held)",
+    "Ballot": "Ballot(uint256 round,bytes32 commitment)",
+    "Precommit": "Precommit(uint256 round,bytes32 commitment)",
+    "Proposal": "Proposal(uint256 round,uint256 attempt,bytes32 result,bytes32 evidence)",
+    "Vote": "Vote(uint256 round,uint256 attempt,bytes32 result,bool approve)",
+    "Opening": "Opening(uint256 round,bytes32 digest)",
+    "Record": "Record(uint256 round,uint256 kind,bytes32 digest)",
+}
+"""EIP-712 type of every signed message, by name."""
+
+
+def digest(data: bytes | memoryview) -> bytes:
+    """SHA-256 of a blob: its address in the store."""
+    return hashlib.sha256(data).digest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, IntEnum):
+        return int(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def encode(value: Any) -> bytes:
+    """Canonical CBOR of None, bool, int, float, bytes, str, lists, dicts and frozen dataclasses."""
+    return cbor2.dumps(_plain(value), canonical=True)
+
+
+def decode(data: bytes, *, limit: int = 1024 * 1024) -> Any:
+    """Read canonical CBOR of at most `limit` bytes.
+
+    Raises `Untrusted` when the bytes are too many, malformed, carry tags, or are not the one
+    canonical encoding of what they say.
+    """
+    if len(data) > limit:
+        size = f"{len(data)} bytes, limit {limit}"
+        raise errors.Untrusted(f"record is too long: {size}", digest=digest(data))
+    try:
+        value = cbor2.loads(data)
+        canonical = cbor2.dumps(value, canonical=True)
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError) as e:
+        raise errors.Untrusted(f"not a CBOR record: {e}", digest=digest(data)) from e
+    if canonical != data:
+        raise errors.Untrusted("record is not canonically encoded", digest=digest(data))
+    return value
+
+
+def hash_fields(types: tuple[str, ...], values: tuple[Any, ...]) -> bytes:
+    """Keccak-256 of the ABI encoding, as the contract computes it."""
+    return keccak(abi_encode(types, values))
+
+
+@lru_cache(maxsize=64)
+def type_hash(name: str) -> bytes:
+    """EIP-712 typeHash of a message named in `TYPES`."""
+    return keccak(TYPES[name].encode())
+
+
+@lru_cache(maxsize=64)
+def field_types(name: str) -> tuple[str, ...]:
+    """Solidity types of a message's fields, in order."""
+    inner = TYPES[name].split("(", 1)[1].rstrip(")")
+    return tuple(f.split(" ")[0] for f in inner.split(","))
+
+
+def domain_separator(chain_id: int, contract: bytes, salt: bytes) -> bytes:
+    """EIP-712 domain separator. `contract` is 20 bytes; `salt` is the digest of the terms.
+
+    The salt keeps messages of two federations apart even where a test chain reuses chain ids and
+    contract addresses.
+    """
+    return hash_fields(
+        ("bytes32", "bytes32", "uint256", "address", "bytes32"),
+        (keccak(DOMAIN_TYPE.encode()), keccak(DOMAIN_NAME.encode()), chain_id, contract, salt),
+    )
+
+
+def message_hash(domain: bytes, name: str, *values: Any) -> bytes:
+    """The 32 bytes that a member signs for message `name` (EIP-712)."""
+    types = field_types(name)
+    if "uint256[4]" in types:
+        values = tuple(
+            keccak(abi_encode(("uint256[4]",), (v,))) if t == "uint256[4]" else v
+            for t, v in zip(types, values, strict=True)
+        )
+        types = tuple("bytes32" if t == "uint256[4]" else t for t in types)
+    struct = hash_fields(("bytes32", *types), (type_hash(name), *values))
+    return keccak(b"\x19\x01" + domain + struct)
+
+
+def federation_id(chain_id: int, contract: bytes, terms: bytes) -> bytes:
+    """Name of a federation: binds chain, contract and terms. Equals the EIP-712 domain separator."""
+    return domain_separator(chain_id, contract, terms)

@@ -1,0 +1,481 @@
+"""An EVM chain inside the process: py-evm on one SQLite file, with the JSON-RPC face of a node.
+
+    genesis    chain id, timestamp, gas limit, balances
+    journal    append-only: what replay needs (timestamp, raw transactions) and what it must give (hash, root)
+    blocks     header and receipts, derived from the journal
+    sent       transaction hash -> block, derived
+    nodes      state trie and code by hash, derived
+
+A block is one SQLite transaction over all tables: after SIGKILL the file holds whole blocks only.
+Time is the caller's: a block carries the timestamp given with `set_time` or `mine`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rlp
+from eth._utils.address import generate_contract_address
+from eth.vm.forks.paris.blocks import ParisBlockHeader
+from eth.vm.forks.paris.state import ParisState
+from lru import LRU
+
+from hansa import encoding, errors
+from hansa.ledger import blocks
+from hansa.ledger.blocks import Block, Genesis
+from hansa.ledger.rpc import Fault, error_of, hexed, number, quantity, unhex
+
+SCHEMA = """
+create table genesis (only integer primary key check (only = 0), value blob not null);
+create table journal (number integer primary key, timestamp integer not null,
+                      transactions blob not null, hash blob not null, root blob not null);
+create table blocks (number integer primary key, header blob not null, receipts blob not null);
+create table sent (hash blob primary key, number integer not null, place integer not null) without rowid;
+create table nodes (hash blob primary key, value blob not null) without rowid;
+"""
+TABLES = ("genesis", "journal", "blocks", "sent", "nodes")
+CACHED_BLOCKS = 256
+CALL_GAS = 10**9
+NOBODY = bytes(20)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the journal: a block's input, its hash and the state root after it."""
+
+    number: int
+    timestamp: int
+    transactions: tuple[bytes, ...]
+    hash: bytes
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What replay made of a journal row; `receipts` are JSON-RPC receipts with their logs."""
+
+    number: int
+    root_ok: bool
+    hash_ok: bool
+    receipts: tuple[dict[str, Any], ...]
+
+
+@contextmanager
+def _storage(action: str) -> Iterator[None]:
+    """Turn what SQLite raises into `Unavailable` with advice."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        full = "full" in str(e)
+        hint = "free some space and run again" if full else "check the file, its rights and its disk"
+        raise errors.Unavailable(f"cannot {action} the chain's file: {e}", hint=hint) from e
+
+
+class Chain:
+    """A chain on a SQLite file; one process writes. It is an `Rpc`, and a context manager."""
+
+    def __init__(self, database: sqlite3.Connection, genesis: Genesis) -> None:
+        self.genesis = genesis
+        self._database = database
+        self._nodes = blocks.Nodes(self._node)
+        self._blocks: LRU[int, Block] = LRU(CACHED_BLOCKS)
+        self._states: dict[bool, ParisState] = {}
+        height = database.execute("select max(number) from journal").fetchone()[0]
+        if height is None:
+            height = 0
+            self._store(blocks.first_block(self._nodes, genesis))
+        self._head = self.block(height)
+        self._time = self._head.header.timestamp
+
+    def __enter__(self) -> Chain:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def checkpoint(self) -> None:
+        """Leave one file without free pages: at the end of a run. Raises `Unavailable`."""
+        with _storage("compact"):
+            self._database.execute("pragma wal_checkpoint(truncate)")
+            self._database.execute("vacuum")
+            self._database.execute("pragma wal_checkpoint(truncate)")
+
+    @property
+    def time(self) -> int:
+        """Timestamp of the next block."""
+        return self._time
+
+    def set_time(self, timestamp: int) -> None:
+        """Set the next block's timestamp, which calls at "pending" see too; not before the head's."""
+        if timestamp < self._head.header.timestamp:
+            raise errors.Misconfigured(
+                f"time {timestamp} lies before the last block's {self._head.header.timestamp}",
+                hint="let time only grow",
+            )
+        if timestamp != self._time:
+            self._time = timestamp
+            self._states.pop(True, None)
+
+    def mine(self, transactions: Sequence[bytes], timestamp: int | None = None) -> list[bytes | Fault]:
+        """Make one block of raw transactions; returns each one's hash, or why it was left out.
+
+        Without any valid transaction there is no block, except that an empty list makes an empty one.
+        On disk before it returns. Raises `Unavailable` if it cannot be, and the chain is as before.
+        """
+        if timestamp is not None:
+            self.set_time(timestamp)
+        self._nodes.fresh.clear()
+        header = blocks.next_header(self._head.header, self._time)
+        block, results = blocks.execute(self._state(header), header, transactions)
+        if block.transactions or not transactions:
+            self._store(block, transactions, results)
+            self._head = block
+            self._states.clear()
+        return results
+
+    def request(self, method: str, params: Sequence[Any] = ()) -> Any:
+        """See `Rpc.request`."""
+        result = self.batch([(method, params)])[0]
+        if isinstance(result, Fault):
+            raise error_of(result)
+        return result
+
+    def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """See `Rpc.batch`. Neighbouring `eth_sendRawTransaction` make one block together."""
+        results: list[Any] = []
+        for sending, group in groupby(calls, lambda call: call[0] == "eth_sendRawTransaction"):
+            if sending:
+                sent = self.mine([unhex(params[0]) for _, params in group])
+                results += [s if isinstance(s, Fault) else hexed(s) for s in sent]
+            else:
+                results += [self._answer(method, params) for method, params in group]
+        return results
+
+    def _answer(self, method: str, params: Sequence[Any]) -> Any:
+        answer = ANSWERS.get(method)
+        if answer is None:
+            return Fault(-32601, f"the method {method} does not exist")
+        return answer(self, *params)
+
+    def _node(self, key: bytes) -> bytes | None:
+        row = self._database.execute("select value from nodes where hash = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def _state(self, header: ParisBlockHeader) -> ParisState:
+        return blocks.state_at(self._nodes, header, self.genesis.chain_id, self._ancestors(header.block_number))
+
+    def _ancestors(self, height: int) -> Iterator[bytes]:
+        query = "select hash from journal where number < ? order by number desc limit 256"
+        for row in self._database.execute(query, (height,)):
+            yield row[0]
+
+    def _store(self, block: Block, raws: Sequence[bytes] = (), results: Sequence[bytes | Fault] = ()) -> None:
+        header = block.header
+        accepted = [(raw, sent) for raw, sent in zip(raws, results, strict=True) if isinstance(sent, bytes)]
+        journal = rlp.encode([raw for raw, _ in accepted])
+        with _storage("write"), self._database:
+            self._database.execute("begin immediate")
+            self._database.execute(
+                "insert into journal values (?, ?, ?, ?, ?)",
+                (header.block_number, header.timestamp, journal, header.hash, header.state_root),
+            )
+            self._database.execute(
+                "insert into blocks values (?, ?, ?)",
+                (header.block_number, rlp.encode(header), rlp.encode([r.encode() for r in block.receipts])),
+            )
+            self._database.executemany(
+                "insert into sent values (?, ?, ?)",
+                [(sent, header.block_number, place) for place, (_, sent) in enumerate(accepted)],
+            )
+            self._database.executemany("insert or ignore into nodes values (?, ?)", self._nodes.fresh.items())
+        self._nodes.stored()
+        self._blocks[header.block_number] = block
+
+    def block(self, height: int) -> Block:
+        """Block at `height`. Raises `Unavailable` if there is none, `Untrusted` if it is damaged."""
+        block = self._blocks.get(height)
+        if block is None:
+            with _storage("read"):
+                row = self._database.execute(
+                    "select header, transactions, receipts from blocks join journal using (number) "
+                    "where number = ?",
+                    (height,),
+                ).fetchone()
+            if row is None:
+                raise errors.Unavailable(f"the chain has no block {height}")
+            block = self._blocks[height] = blocks.unpack(*row)
+        return block
+
+    @property
+    def height(self) -> int:
+        """Number of the last block."""
+        return int(self._head.header.block_number)
+
+    def find(self, transaction: bytes) -> tuple[Block, int] | None:
+        """Block and place in it of a transaction by its hash."""
+        with _storage("read"):
+            row = self._database.execute("select number, place from sent where hash = ?", (transaction,)).fetchone()
+        return None if row is None else (self.block(row[0]), row[1])
+
+    def state(self, tag: str = "latest") -> ParisState:
+        """State to run calls on. At "pending" time is that of the next block; old blocks work too."""
+        pending = tag == "pending"
+        height = self.at(tag)
+        if height != self.height:
+            return self._state(self.block(height).header)
+        state = self._states.get(pending)
+        if state is None:
+            header = self._head.header
+            state = self._state(blocks.next_header(header, self._time) if pending else header)
+            self._states[pending] = state
+        return state
+
+    def at(self, tag: str) -> int:
+        """Height that a JSON-RPC block tag or number means."""
+        return 0 if tag == "earliest" else number(tag) if tag.startswith("0x") else self.height
+
+
+def open_chain(path: Path, genesis: Genesis | None = None) -> Chain:
+    """Open the chain in the file `path`, or begin one from `genesis`.
+
+    Goes on from the last whole block whatever killed the process before. Raises `Misconfigured` when
+    the file belongs to another genesis or there is neither, `Unavailable` when it cannot be read.
+    """
+    if genesis is None and not path.exists():
+        raise errors.Misconfigured(f"there is no chain at {path}", hint="check the run folder's name")
+    with _storage("open"):
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("pragma journal_mode = wal")
+        database.execute("pragma synchronous = normal")
+        with database:
+            database.execute("begin immediate")
+            if not database.execute("select 1 from sqlite_master where name = 'genesis'").fetchone():
+                if genesis is None:
+                    raise errors.Misconfigured(f"{path} holds no chain", hint="check the run folder's name")
+                for statement in SCHEMA.strip().rstrip(";").split(";"):
+                    database.execute(statement)
+                database.execute("insert into genesis values (0, ?)", (encoding.encode(genesis),))
+        recorded = _genesis(database)
+    if genesis is not None and recorded != genesis:
+        database.close()
+        raise errors.Misconfigured(
+            f"{path} holds another chain: its genesis differs", hint="give the run another folder"
+        )
+    return Chain(database, recorded)
+
+
+def _genesis(database: sqlite3.Connection) -> Genesis:
+    fields = encoding.decode(database.execute("select value from genesis").fetchone()[0], limit=1 << 24)
+    try:
+        balances = tuple((bytes(address), int(wei)) for address, wei in fields.pop("balances"))
+        return Genesis(balances=balances, **fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise errors.Untrusted(f"the chain's genesis is damaged: {e}") from e
+
+
+def read_journal(path: Path) -> tuple[Genesis, Iterator[Entry]]:
+    """Genesis and journal of a chain's file, which is only read. Raises `Unavailable`, `Untrusted`."""
+    with _storage("read"):
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        genesis = _genesis(database)
+
+    def rows() -> Iterator[Entry]:
+        with _storage("read"):
+            for height, timestamp, packed, block, root in database.execute("select * from journal order by number"):
+                yield Entry(height, timestamp, blocks.raw_transactions(packed), block, root)
+        database.close()
+
+    return genesis, rows()
+
+
+def replay(genesis: Genesis, entries: Iterable[Entry]) -> Iterator[Replayed]:
+    """Execute a journal again in a fresh EVM in memory and compare every state root and block hash.
+
+    After the first false transaction every later hash is false too. Raises `Untrusted` for a row that
+    no chain could have written: a gap in the numbers, or time that runs backwards.
+    """
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.executescript(SCHEMA)
+    with Chain(database, genesis) as chain:
+        for expected, entry in enumerate(entries):
+            if entry.number != expected:
+                raise errors.Untrusted(f"journal row {entry.number} stands where {expected} belongs")
+            if entry.number:
+                if entry.timestamp < chain.time:
+                    raise errors.Untrusted(f"time runs backwards in journal row {entry.number}")
+                chain.mine(entry.transactions, entry.timestamp)
+            if chain.height != entry.number:
+                yield Replayed(entry.number, False, False, ())
+                return
+            block = chain.block(entry.number)
+            yield Replayed(
+                entry.number,
+                block.header.state_root == entry.root,
+                block.header.hash == entry.hash,
+                tuple(_receipt_json(block, place) for place in range(len(block.receipts))),
+            )
+
+
+def _block_json(block: Block, full: bool) -> dict[str, Any]:
+    header = block.header
+    return {
+        "number": quantity(header.block_number),
+        "hash": hexed(header.hash),
+        "parentHash": hexed(header.parent_hash),
+        "timestamp": quantity(header.timestamp),
+        "stateRoot": hexed(header.state_root),
+        "transactionsRoot": hexed(header.transaction_root),
+        "receiptsRoot": hexed(header.receipt_root),
+        "gasLimit": quantity(header.gas_limit),
+        "gasUsed": quantity(header.gas_used),
+        "baseFeePerGas": quantity(header.base_fee_per_gas),
+        "miner": hexed(header.coinbase),
+        "extraData": hexed(header.extra_data),
+        "transactions": [
+            _transaction_json(block, place) if full else hexed(t.hash) for place, t in enumerate(block.transactions)
+        ],
+    }
+
+
+def _transaction_json(block: Block, place: int) -> dict[str, Any]:
+    transaction = block.transactions[place]
+    return {
+        "hash": hexed(transaction.hash),
+        "blockHash": hexed(block.header.hash),
+        "blockNumber": quantity(block.header.block_number),
+        "transactionIndex": quantity(place),
+        "from": hexed(transaction.sender),
+        "to": hexed(transaction.to) if transaction.to else None,
+        "nonce": quantity(transaction.nonce),
+        "gas": quantity(transaction.gas),
+        "value": quantity(transaction.value),
+        "input": hexed(transaction.data),
+    }
+
+
+def _receipt_json(block: Block, place: int) -> dict[str, Any]:
+    transaction, receipt = block.transactions[place], block.receipts[place]
+    before = block.receipts[place - 1].gas_used if place else 0
+    created = None if transaction.to else generate_contract_address(transaction.sender, transaction.nonce)
+    return {
+        "transactionHash": hexed(transaction.hash),
+        "transactionIndex": quantity(place),
+        "blockHash": hexed(block.header.hash),
+        "blockNumber": quantity(block.header.block_number),
+        "from": hexed(transaction.sender),
+        "to": hexed(transaction.to) if transaction.to else None,
+        "contractAddress": hexed(created) if created else None,
+        "status": "0x1" if receipt.state_root else "0x0",
+        "gasUsed": quantity(receipt.gas_used - before),
+        "cumulativeGasUsed": quantity(receipt.gas_used),
+        "effectiveGasPrice": quantity(min(transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas)),
+        "logs": _logs_json(block, place),
+    }
+
+
+def _logs_json(block: Block, place: int) -> list[dict[str, Any]]:
+    first = sum(len(receipt.logs) for receipt in block.receipts[:place])
+    return [
+        {
+            "address": hexed(log.address),
+            "topics": [hexed(topic.to_bytes(32, "big")) for topic in log.topics],
+            "data": hexed(log.data),
+            "blockNumber": quantity(block.header.block_number),
+            "blockHash": hexed(block.header.hash),
+            "transactionHash": hexed(block.transactions[place].hash),
+            "transactionIndex": quantity(place),
+            "logIndex": quantity(first + offset),
+            "removed": False,
+        }
+        for offset, log in enumerate(block.receipts[place].logs)
+    ]
+
+
+def _get_block(chain: Chain, tag: str, full: bool = False) -> Any:
+    height = chain.at(tag)
+    return _block_json(chain.block(height), full) if height <= chain.height else None
+
+
+def _get_receipt(chain: Chain, transaction: str) -> Any:
+    found = chain.find(unhex(transaction, 32))
+    return None if found is None else _receipt_json(*found)
+
+
+def _get_transaction(chain: Chain, transaction: str) -> Any:
+    found = chain.find(unhex(transaction, 32))
+    return None if found is None else _transaction_json(*found)
+
+
+def _get_logs(chain: Chain, wanted: dict[str, Any]) -> Any:
+    last = min(chain.at(wanted.get("toBlock", "latest")), chain.height)
+    addresses = wanted.get("address", [])
+    addresses = {unhex(a, 20) for a in ([addresses] if isinstance(addresses, str) else addresses)}
+    topics = [{t} if isinstance(t, str) else set(t) if t else None for t in wanted.get("topics", ())]
+    found = []
+    for height in range(chain.at(wanted.get("fromBlock", "latest")), last + 1):
+        block = chain.block(height)
+        for place, receipt in enumerate(block.receipts):
+            if addresses and not any(log.address in addresses for log in receipt.logs):
+                continue
+            found += [
+                log
+                for log in _logs_json(block, place)
+                if (not addresses or unhex(log["address"]) in addresses)
+                and len(log["topics"]) >= len(topics)
+                and all(want is None or topic in want for want, topic in zip(topics, log["topics"], strict=False))
+            ]
+    return found
+
+
+def _arguments(call: dict[str, Any]) -> tuple[bytes, bytes, bytes, int, int]:
+    to = call.get("to")
+    return (
+        unhex(call["from"], 20) if "from" in call else NOBODY,
+        unhex(to, 20) if to else b"",
+        unhex(call.get("data") or call.get("input") or "0x"),
+        number(call["gas"]) if "gas" in call else CALL_GAS,
+        number(call.get("value", "0x0")),
+    )
+
+
+def _call(chain: Chain, call: dict[str, Any], tag: str = "latest") -> Any:
+    output = blocks.simulate(chain.state(tag), *_arguments(call))
+    return output if isinstance(output, Fault) else hexed(output)
+
+
+def _estimate(chain: Chain, call: dict[str, Any], tag: str = "pending") -> Any:
+    gas = blocks.estimate(chain.state(tag), *_arguments(call))
+    return gas if isinstance(gas, Fault) else quantity(gas)
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {
+    "web3_clientVersion": lambda chain: "hansa/embedded",
+    "net_version": lambda chain: str(chain.genesis.chain_id),
+    "eth_chainId": lambda chain: quantity(chain.genesis.chain_id),
+    "eth_blockNumber": lambda chain: quantity(chain.height),
+    "eth_gasPrice": lambda chain: "0x0",
+    "eth_maxPriorityFeePerGas": lambda chain: "0x0",
+    "eth_getBlockByNumber": _get_block,
+    "eth_getTransactionReceipt": _get_receipt,
+    "eth_getTransactionByHash": _get_transaction,
+    "eth_getLogs": _get_logs,
+    "eth_call": _call,
+    "eth_estimateGas": _estimate,
+    "eth_getCode": lambda chain, a, tag="latest": hexed(chain.state(tag).get_code(unhex(a, 20))),
+    "eth_getBalance": lambda chain, a, tag="latest": quantity(chain.state(tag).get_balance(unhex(a, 20))),
+    "eth_getTransactionCount": lambda chain, a, tag="latest": quantity(chain.state(tag).get_nonce(unhex(a, 20))),
+}
+"""JSON-RPC methods that a client of Hansa needs."""

@@ -1,0 +1,146 @@
+"""The seams: what a node needs from the world, and nothing of how it is provided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
+from hansa.protocol.messages import Call
+from hansa.protocol.state import State
+from hansa.records import Model, Update
+
+Entropy = Callable[[str, int], bytes]
+"""`entropy(label, n)` gives n unpredictable bytes. A deployment draws them from the system and ignores
+the label; a simulation derives them from its seed and the label, so that a run can be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The federation at one block that the ledger calls final, and the chain's time now."""
+
+    state: State
+    now: int
+    block: int
+    block_hash: bytes
+
+
+class Ledger(Protocol):
+    """One federation's contract."""
+
+    def view(self) -> View:
+        """The newest final state. Raises `Unavailable` when the chain does not answer."""
+
+    def submit(self, call: Call) -> list[int]:
+        """Send a call, wait for its block, give the item codes of a batch (else an empty list).
+
+        Raises `Refused` when the contract reverts, `Unavailable` when the chain does not answer.
+        """
+
+    def dry_run(self, call: Call) -> list[int]:
+        """What `submit` would give, without sending. Raises the same errors."""
+
+
+class Store(Protocol):
+    """A content-addressed object store, with a few named places for messages."""
+
+    def put(self, data: bytes) -> bytes:
+        """Keep a blob; gives its SHA-256."""
+
+    def get(self, digest: bytes, *, limit: int) -> bytes:
+        """A blob by digest. Raises `Unavailable` if it is not there, `Untrusted` if it is not that blob."""
+
+    def has(self, digest: bytes) -> bool:
+        """Whether a blob of this digest lies in the store."""
+
+    def put_at(self, key: str, data: bytes) -> None:
+        """Keep bytes under a name."""
+
+    def get_at(self, key: str, *, limit: int) -> bytes:
+        """Bytes by name. Raises `Unavailable` if there are none, `Untrusted` if there are too many."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Names below a prefix, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Forget a name."""
+
+
+class Signer(Protocol):
+    """Holds one secp256k1 key."""
+
+    @property
+    def address(self) -> bytes:
+        """The 20-byte address."""
+
+    def sign(self, message_hash: bytes) -> bytes:
+        """A 64-byte signature (EIP-2098)."""
+
+
+class Trainer(Protocol):
+    """Trains and evaluates models of one app; values are float32 arrays by name."""
+
+    def initial(self, seed: int) -> Values:
+        """A new model's values, the same for the same seed."""
+
+    def examples(self, dataset: str) -> int:
+        """Rows of a dataset."""
+
+    def train(self, task: TrainTask) -> TrainResult:
+        """Train once. Deterministic in its task."""
+
+    def train_many(self, tasks: Sequence[TrainTask]) -> list[TrainResult]:
+        """Train several, in parallel where there are workers."""
+
+    def evaluate(self, task: EvaluateTask) -> list[dict[str, float]]:
+        """Metrics of each model of a task; always with "loss"."""
+
+    def evaluate_many(self, tasks: Sequence[EvaluateTask]) -> list[list[dict[str, float]]]:
+        """Several evaluations, in parallel where there are workers."""
+
+    def close(self) -> None:
+        """Stop workers."""
+
+
+class Scheme(Protocol):
+    """How updates are protected on the way from member to aggregate."""
+
+    def enrol(self, state: State, entropy: Entropy) -> None:
+        """Prepare for the roster of the current round."""
+
+    def attachments(self) -> tuple[bytes, ...]:
+        """Blobs that must lie in the store beside what this party sealed for this roster."""
+
+    def seal(self, update: Update) -> bytes:
+        """An update as it lies in the store."""
+
+    def check(self, state: State, member: int, blob: bytes, fetch: Callable[[bytes], bytes]) -> Update:
+        """Open a member's blob and hold it against its commitment. Raises `Untrusted`."""
+
+    def release(self, state: State, version: int, checkpoint: bytes) -> bytes:
+        """A model as it lies in the store."""
+
+    def open_release(
+        self, state: State, author: int, version: int, blob: bytes, fetch: Callable[[bytes], bytes]
+    ) -> bytes:
+        """A released model's canonical bytes. Raises `Untrusted`."""
+
+
+__all__ = [
+    "Call",
+    "Entropy",
+    "EvaluateTask",
+    "Ledger",
+    "Mapping",
+    "Model",
+    "Scheme",
+    "Signer",
+    "Store",
+    "TrainResult",
+    "TrainTask",
+    "Trainer",
+    "Update",
+    "Values",
+    "View",
+]

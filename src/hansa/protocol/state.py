@@ -1,0 +1,114 @@
+"""The state of a federation, as the contract holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hansa.protocol.events import BallotOpened, Committed
+from hansa.records import ZERO_DIGEST, Parameters, Phase, Role
+
+INITIAL_REPUTATION = 100
+MAX_RESOURCES = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An id of the federation; `member` and `active` decide whether it is on the next roster."""
+
+    id: int
+    address: bytes
+    key: bytes
+    onion: bytes
+    onion_round: int
+    resources: int
+    role: Role
+    member: bool
+    active: bool = True
+    reputation: int = INITIAL_REPUTATION
+    absent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """All that is forgotten when the next round opens. Sets hold member ids."""
+
+    roster: frozenset[int] = frozenset()
+    verifiers: frozenset[int] = frozenset()
+    snapshot: Mapping[int, int] = field(default_factory=dict)
+    extensions: int = 0
+    commits: Mapping[int, Committed] = field(default_factory=dict)
+    set_root: bytes = ZERO_DIGEST
+    revealed: frozenset[int] = frozenset()
+    acc: int = 0
+    places: tuple[int, ...] = ()
+    held: Mapping[int, int] = field(default_factory=dict)
+    available: frozenset[int] = frozenset()
+    ballots: Mapping[int, bytes] = field(default_factory=dict)
+    opened: Mapping[int, BallotOpened] = field(default_factory=dict)
+    stops: int = 0
+    selected: frozenset[int] = frozenset()
+    precommits: Mapping[int, bytes] = field(default_factory=dict)
+    attempt: int = 0
+    tried: frozenset[int] = frozenset()
+    leader: int | None = None
+    result: bytes = ZERO_DIGEST
+    evidence: bytes = ZERO_DIGEST
+    votes: Mapping[int, bool] = field(default_factory=dict)
+    open_votes: Mapping[int, bytes] = field(default_factory=dict)
+    slashed: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A federation. `domain` is its EIP-712 domain separator and its name in every seal."""
+
+    parameters: Parameters
+    seats: frozenset[bytes]
+    owner: bytes
+    domain: bytes
+    model: bytes
+    version: int = 0
+    members: Mapping[int, Member] = field(default_factory=dict)
+    ids: Mapping[bytes, int] = field(default_factory=dict)
+    invited: frozenset[bytes] = frozenset()
+    excluded: frozenset[bytes] = frozenset()
+    nonces: Mapping[bytes, int] = field(default_factory=dict)
+    motions: int = 0
+    round: int = 0
+    phase: Phase = Phase.IDLE
+    deadline: int = 0
+    voids: int = 0
+    beacon: bytes = ZERO_DIGEST
+    committee: frozenset[int] = frozenset()
+    committee_round: int = 0
+    recorded: frozenset[tuple[int, int, int]] = frozenset()
+    accused: frozenset[tuple[int, int, int, int]] = frozenset()
+    current: RoundState = field(default_factory=RoundState)
+
+
+def active_members(state: State) -> list[int]:
+    """Ids that stand on the next roster and count in motions, ascending."""
+    return [m.id for m in state.members.values() if m.member and m.active]
+
+
+def quorum(n: int) -> int:
+    """floor(2n/3) + 1: what a decision among n needs so that any two share an honest party."""
+    return 2 * n // 3 + 1
+
+
+def to_bitmap(ids: frozenset[int] | set[int]) -> int:
+    """Bit i is set for each id i."""
+    bitmap = 0
+    for i in ids:
+        bitmap |= 1 << i
+    return bitmap
+
+
+def from_bitmap(bitmap: int) -> frozenset[int]:
+    """Ids whose bit is set."""
+    ids = []
+    while bitmap:
+        low = bitmap & -bitmap
+        ids.append(low.bit_length() - 1)
+        bitmap ^= low
+    return frozenset(ids)
