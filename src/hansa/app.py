@@ -26,18 +26,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hansa import errors
 from hansa.encoding import digest as digest_of
 from hansa.partition import Partition
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Values = dict[str, NDArray[np.float32]]
-    """Floating parameters and buffers of a model, by name."""
+Values = dict[str, NDArray[np.float32]]
+"""Floating parameters and buffers of a model, by name."""
 
 Scalar = float | int | str | bool
 FILE: Final = "app.py"

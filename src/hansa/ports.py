@@ -32,14 +32,15 @@ class Ledger(Protocol):
     def view(self) -> View:
         """The newest final state. Raises `Unavailable` when the chain does not answer."""
 
-    def submit(self, call: Call) -> list[int]:
-        """Send a call, wait for its block, give the item codes of a batch (else an empty list).
+    def submit(self, *calls: Call) -> None:
+        """Send calls, in this order, and wait for their blocks.
 
-        Raises `Refused` when the contract reverts, `Unavailable` when the chain does not answer.
+        Raises the first error: `Refused` when the contract reverts, `Unavailable` when the chain does not
+        answer.
         """
 
     def dry_run(self, call: Call) -> list[int]:
-        """What `submit` would give, without sending. Raises the same errors."""
+        """Codes that a batch's items would get now, without sending. Raises the same errors."""
 
 
 class Store(Protocol):
@@ -103,28 +104,39 @@ class Trainer(Protocol):
         """Stop workers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed blob, and the blobs without which its readers cannot open it."""
+
+    blob: bytes
+    attachments: tuple[bytes, ...] = ()
+
+
 class Scheme(Protocol):
-    """How updates are protected on the way from member to aggregate."""
+    """How updates are protected on the way from member to aggregate.
 
-    def enrol(self, state: State, entropy: Entropy) -> None:
-        """Prepare for the roster of the current round."""
+    `fetch` gives a blob of the store by digest; what it raises passes through.
+    """
 
-    def attachments(self) -> tuple[bytes, ...]:
-        """Blobs that must lie in the store beside what this party sealed for this roster."""
-
-    def seal(self, update: Update) -> bytes:
+    def seal(self, state: State, update: Update) -> Sealed:
         """An update as it lies in the store."""
 
     def check(self, state: State, member: int, blob: bytes, fetch: Callable[[bytes], bytes]) -> Update:
         """Open a member's blob and hold it against its commitment. Raises `Untrusted`."""
 
-    def release(self, state: State, version: int, checkpoint: bytes) -> bytes:
+    def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
         """A model as it lies in the store."""
 
     def open_release(
-        self, state: State, author: int, version: int, blob: bytes, fetch: Callable[[bytes], bytes]
+        self,
+        domain: bytes,
+        readers: Mapping[int, bytes],
+        author: int,
+        version: int,
+        blob: bytes,
+        fetch: Callable[[bytes], bytes],
     ) -> bytes:
-        """A released model's canonical bytes. Raises `Untrusted`."""
+        """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
 
 
 __all__ = [
@@ -135,6 +147,7 @@ __all__ = [
     "Mapping",
     "Model",
     "Scheme",
+    "Sealed",
     "Signer",
     "Store",
     "TrainResult",

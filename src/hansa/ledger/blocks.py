@@ -9,30 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import rlp
-from eth.abc import ReceiptAPI, SignedTransactionAPI
+from eth.abc import BlockHeaderAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
 from eth.constants import BLANK_ROOT_HASH
 from eth.db.backends.base import BaseAtomicDB
 from eth.db.trie import make_trie_root_and_nodes
-from eth.exceptions import OutOfGas, VMError
+from eth.exceptions import OutOfGas, PyEVMError, VMError
 from eth.vm.chain_context import ChainContext
-from eth.vm.forks.paris import ParisVM
 from eth.vm.forks.paris.blocks import ParisBlockHeader
-from eth.vm.forks.paris.state import ParisState
 from eth.vm.spoof import SpoofTransaction
+from eth_keys.exceptions import BadSignature
+from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.exceptions import ValidationError
 from lru import LRU
 
 from hansa import errors
+from hansa.ledger.machine import Machine
 from hansa.ledger.rpc import Fault
 
-COINBASE = bytes(17) + bytes.fromhex("c0ffee")
+COINBASE = Address(bytes(17) + bytes.fromhex("c0ffee"))
 """Receiver of fees. It owns one wei from the start, so that no engine has to clear an empty account."""
 
-BUILDER = ParisVM.get_transaction_builder()
-RECEIPTS = ParisVM.get_receipt_builder()
+BUILDER = Machine.get_transaction_builder()
+RECEIPTS = Machine.get_receipt_builder()
 CACHED_NODES = 1 << 16
 
 
@@ -50,7 +51,7 @@ class Genesis:
 class Block:
     """An executed block. A receipt's `gas_used` is cumulative, as in the receipt trie."""
 
-    header: ParisBlockHeader
+    header: BlockHeaderAPI
     transactions: tuple[SignedTransactionAPI, ...]
     receipts: tuple[ReceiptAPI, ...]
 
@@ -105,7 +106,7 @@ def first_block(nodes: Nodes, genesis: Genesis) -> Block:
     """Block 0: the balances and nothing else."""
     header = ParisBlockHeader(
         difficulty=0,
-        block_number=0,
+        block_number=BlockNumber(0),
         gas_limit=genesis.gas_limit,
         timestamp=genesis.timestamp,
         coinbase=COINBASE,
@@ -113,16 +114,16 @@ def first_block(nodes: Nodes, genesis: Genesis) -> Block:
     )
     state = state_at(nodes, header, genesis.chain_id, ())
     for address, wei in (*genesis.balances, (COINBASE, 1)):
-        state.set_balance(address, wei)
+        state.set_balance(Address(address), wei)
     state.persist()
     return Block(header.copy(state_root=state.state_root), (), ())
 
 
-def next_header(parent: ParisBlockHeader, timestamp: int) -> ParisBlockHeader:
+def next_header(parent: BlockHeaderAPI, timestamp: int) -> BlockHeaderAPI:
     """Header of the block after `parent`, still without transactions."""
     return ParisBlockHeader(
         difficulty=0,
-        block_number=parent.block_number + 1,
+        block_number=BlockNumber(parent.block_number + 1),
         gas_limit=parent.gas_limit,
         timestamp=timestamp,
         coinbase=COINBASE,
@@ -131,16 +132,16 @@ def next_header(parent: ParisBlockHeader, timestamp: int) -> ParisBlockHeader:
     )
 
 
-def state_at(nodes: Nodes, header: ParisBlockHeader, chain_id: int, ancestors: Iterable[bytes]) -> ParisState:
+def state_at(nodes: Nodes, header: BlockHeaderAPI, chain_id: int, ancestors: Iterable[Hash32]) -> StateAPI:
     """State to execute on: accounts of the header's root, block context of the header.
 
     `ancestors`: hashes of the blocks before, newest first, read only if a contract asks.
     """
-    return ParisVM.build_state(nodes, header, ChainContext(chain_id), ancestors)
+    return Machine.build_state(nodes, header, ChainContext(chain_id), ancestors)
 
 
 def execute(
-    state: ParisState, header: ParisBlockHeader, raws: Sequence[bytes]
+    state: StateAPI, header: BlockHeaderAPI, raws: Sequence[bytes]
 ) -> tuple[Block, list[bytes | Fault]]:
     """Execute raw transactions in order on the fresh `state` of `header`.
 
@@ -152,14 +153,15 @@ def execute(
     used = bloom = 0
     for raw in raws:
         try:
-            transaction = BUILDER.decode(raw)
+            transaction = decode(raw)
             _admit(state, transaction, header.gas_limit - used)
-        except (rlp.RLPException, ValidationError, ValueError, TypeError) as e:
+            state.lock_changes()
+            # Whatever py-evm still refuses, it refuses before it changes the state.
+            computation = state.apply_transaction(transaction)
+        except ValidationError as e:
             results.append(Fault(-32000, str(e)))
             continue
-        state.lock_changes()
-        computation = state.apply_transaction(transaction)
-        receipt = ParisVM.make_receipt(header.copy(gas_used=used), transaction, computation, state)
+        receipt = Machine.make_receipt(header.copy(gas_used=used), transaction, computation, state)
         used = receipt.gas_used
         bloom |= receipt.bloom
         transactions.append(transaction)
@@ -176,7 +178,17 @@ def execute(
     return Block(header, tuple(transactions), tuple(receipts)), results
 
 
-def _admit(state: ParisState, transaction: SignedTransactionAPI, gas_left: int) -> None:
+def decode(raw: bytes) -> SignedTransactionAPI:
+    """Transaction in raw bytes, with a sender. Raises `ValidationError`, whatever py-evm raises."""
+    try:
+        transaction = BUILDER.decode(raw)
+        _ = transaction.sender
+    except (rlp.RLPException, PyEVMError, BadSignature, ValueError, TypeError, IndexError) as e:
+        raise ValidationError(f"not a transaction: {e}") from e
+    return transaction
+
+
+def _admit(state: StateAPI, transaction: SignedTransactionAPI, gas_left: int) -> None:
     """Raise `ValidationError`, worded as geth does, for a transaction that no block may hold."""
     if transaction.chain_id not in (None, state.execution_context.chain_id):
         raise ValidationError("invalid chain id for signer")
@@ -189,11 +201,12 @@ def _admit(state: ParisState, transaction: SignedTransactionAPI, gas_left: int) 
         raise ValidationError(f"nonce too low: next nonce {nonce}, tx nonce {transaction.nonce}")
     if transaction.nonce > nonce:
         raise ValidationError(f"nonce too high: next nonce {nonce}, tx nonce {transaction.nonce}")
-    if state.get_balance(transaction.sender) < transaction.gas * transaction.max_fee_per_gas + transaction.value:
+    cost = transaction.gas * transaction.max_fee_per_gas + transaction.value
+    if state.get_balance(transaction.sender) < cost:
         raise ValidationError("insufficient funds for gas * price + value")
 
 
-def simulate(state: ParisState, sender: bytes, to: bytes, data: bytes, gas: int, value: int) -> bytes | Fault:
+def simulate(state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, value: int) -> bytes | Fault:
     """Output of a call that leaves `state` as it was; a `Fault` with the revert data if it fails."""
     state.lock_changes()
     before = state.snapshot()
@@ -208,7 +221,7 @@ def simulate(state: ParisState, sender: bytes, to: bytes, data: bytes, gas: int,
     return computation.output
 
 
-def estimate(state: ParisState, sender: bytes, to: bytes, data: bytes, gas: int, value: int) -> int | Fault:
+def estimate(state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, value: int) -> int | Fault:
     """Smallest gas limit, within 2 %, with which the call succeeds; at most `gas`."""
 
     def tried(limit: int) -> bytes | Fault:
@@ -229,13 +242,12 @@ def estimate(state: ParisState, sender: bytes, to: bytes, data: bytes, gas: int,
 
 
 def _unsigned(
-    state: ParisState, sender: bytes, to: bytes, data: bytes, gas: int, value: int
+    state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, value: int
 ) -> SignedTransactionAPI:
     plain = BUILDER.create_unsigned_transaction(
-        nonce=state.get_nonce(sender), gas_price=0, gas=gas, to=to, value=value, data=data
+        nonce=state.get_nonce(Address(sender)), gas_price=0, gas=gas, to=Address(to), value=value, data=data
     )
-    spoofed: Any = SpoofTransaction(plain, from_=sender)
-    return spoofed
+    return cast(SignedTransactionAPI, SpoofTransaction(plain, from_=sender))
 
 
 def _failure(error: VMError, output: bytes) -> Fault:
@@ -244,24 +256,15 @@ def _failure(error: VMError, output: bytes) -> Fault:
     return Fault(3, "execution reverted", output)
 
 
-def pack(block: Block) -> tuple[bytes, bytes, bytes]:
-    """Header, transactions and receipts of a block as three RLP strings."""
-    return (
-        rlp.encode(block.header),
-        rlp.encode([t.encode() for t in block.transactions]),
-        rlp.encode([r.encode() for r in block.receipts]),
-    )
-
-
 def unpack(header: bytes, transactions: bytes, receipts: bytes) -> Block:
-    """Inverse of `pack`. Raises `Untrusted` when the bytes are not a block."""
+    """Block from its RLP columns. Raises `Untrusted` when they are damaged."""
     try:
         return Block(
             rlp.decode(header, ParisBlockHeader),
-            tuple(BUILDER.decode(t) for t in raw_transactions(transactions)),
+            tuple(decode(t) for t in raw_transactions(transactions)),
             tuple(RECEIPTS.decode(r) for r in rlp.decode(receipts)),
         )
-    except (rlp.RLPException, ValidationError, ValueError, TypeError) as e:
+    except (rlp.RLPException, PyEVMError, ValidationError, ValueError, TypeError) as e:
         raise errors.Untrusted(f"the chain's file holds a damaged block: {e}") from e
 
 

@@ -13,24 +13,25 @@ Time is the caller's: a block carries the timestamp given with `set_time` or `mi
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
 import rlp
-from eth._utils.address import generate_contract_address
-from eth.vm.forks.paris.blocks import ParisBlockHeader
-from eth.vm.forks.paris.state import ParisState
+from eth.abc import BlockHeaderAPI, StateAPI
+from eth_typing import Hash32
 from lru import LRU
 
 from hansa import encoding, errors
 from hansa.ledger import blocks
+from hansa.ledger.answers import ANSWERS, receipt_json
 from hansa.ledger.blocks import Block, Genesis
-from hansa.ledger.rpc import Fault, error_of, hexed, number, quantity, unhex
+from hansa.ledger.rpc import Fault, error_of, hexed, number, unhex
 
 SCHEMA = """
 create table genesis (only integer primary key check (only = 0), value blob not null);
@@ -42,8 +43,6 @@ create table nodes (hash blob primary key, value blob not null) without rowid;
 """
 TABLES = ("genesis", "journal", "blocks", "sent", "nodes")
 CACHED_BLOCKS = 256
-CALL_GAS = 10**9
-NOBODY = bytes(20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Chain:
         self._database = database
         self._nodes = blocks.Nodes(self._node)
         self._blocks: LRU[int, Block] = LRU(CACHED_BLOCKS)
-        self._states: dict[bool, ParisState] = {}
+        self._states: dict[bool, StateAPI] = {}
         height = database.execute("select max(number) from journal").fetchone()[0]
         if height is None:
             height = 0
@@ -107,11 +106,14 @@ class Chain:
         self._database.close()
 
     def checkpoint(self) -> None:
-        """Leave one file without free pages: at the end of a run. Raises `Unavailable`."""
+        """Leave one file without free pages, at the end of a run. Raises `Unavailable`.
+
+        The journal mode returns to SQLite's default, so that readers need no other file; opening the
+        chain again sets it.
+        """
         with _storage("compact"):
-            self._database.execute("pragma wal_checkpoint(truncate)")
+            self._database.execute("pragma journal_mode = delete")
             self._database.execute("vacuum")
-            self._database.execute("pragma wal_checkpoint(truncate)")
 
     @property
     def time(self) -> int:
@@ -174,13 +176,14 @@ class Chain:
         row = self._database.execute("select value from nodes where hash = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
-    def _state(self, header: ParisBlockHeader) -> ParisState:
-        return blocks.state_at(self._nodes, header, self.genesis.chain_id, self._ancestors(header.block_number))
+    def _state(self, header: BlockHeaderAPI) -> StateAPI:
+        ancestors = self._ancestors(header.block_number)
+        return blocks.state_at(self._nodes, header, self.genesis.chain_id, ancestors)
 
-    def _ancestors(self, height: int) -> Iterator[bytes]:
+    def _ancestors(self, height: int) -> Iterator[Hash32]:
         query = "select hash from journal where number < ? order by number desc limit 256"
         for row in self._database.execute(query, (height,)):
-            yield row[0]
+            yield Hash32(row[0])
 
     def _store(self, block: Block, raws: Sequence[bytes] = (), results: Sequence[bytes | Fault] = ()) -> None:
         header = block.header
@@ -227,10 +230,11 @@ class Chain:
     def find(self, transaction: bytes) -> tuple[Block, int] | None:
         """Block and place in it of a transaction by its hash."""
         with _storage("read"):
-            row = self._database.execute("select number, place from sent where hash = ?", (transaction,)).fetchone()
+            query = "select number, place from sent where hash = ?"
+            row = self._database.execute(query, (transaction,)).fetchone()
         return None if row is None else (self.block(row[0]), row[1])
 
-    def state(self, tag: str = "latest") -> ParisState:
+    def state(self, tag: str = "latest") -> StateAPI:
         """State to run calls on. At "pending" time is that of the next block; old blocks work too."""
         pending = tag == "pending"
         height = self.at(tag)
@@ -294,7 +298,8 @@ def read_journal(path: Path) -> tuple[Genesis, Iterator[Entry]]:
 
     def rows() -> Iterator[Entry]:
         with _storage("read"):
-            for height, timestamp, packed, block, root in database.execute("select * from journal order by number"):
+            for row in database.execute("select * from journal order by number"):
+                height, timestamp, packed, block, root = row
                 yield Entry(height, timestamp, blocks.raw_transactions(packed), block, root)
         database.close()
 
@@ -307,175 +312,84 @@ def replay(genesis: Genesis, entries: Iterable[Entry]) -> Iterator[Replayed]:
     After the first false transaction every later hash is false too. Raises `Untrusted` for a row that
     no chain could have written: a gap in the numbers, or time that runs backwards.
     """
-    database = sqlite3.connect(":memory:", isolation_level=None)
-    database.executescript(SCHEMA)
-    with Chain(database, genesis) as chain:
-        for expected, entry in enumerate(entries):
-            if entry.number != expected:
-                raise errors.Untrusted(f"journal row {entry.number} stands where {expected} belongs")
-            if entry.number:
-                if entry.timestamp < chain.time:
-                    raise errors.Untrusted(f"time runs backwards in journal row {entry.number}")
-                chain.mine(entry.transactions, entry.timestamp)
+    with Replay(genesis) as fresh:
+        for entry in entries:
+            yield fresh.step(entry)
+
+
+class Replay:
+    """A fresh chain in memory that a journal is executed on, row by row. A context manager."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._database = sqlite3.connect("file::memory:", isolation_level=None, uri=True)
+        self._database.executescript(SCHEMA)
+        self._database.execute("insert into genesis values (0, ?)", (encoding.encode(genesis),))
+        self._chain = Chain(self._database, genesis)
+        self._next = 0
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._chain.close()
+
+    def step(self, entry: Entry) -> Replayed:
+        """Execute one row. Raises `Untrusted` if it does not follow the one before."""
+        chain = self._chain
+        if entry.number != self._next:
+            raise errors.Untrusted(f"journal row {entry.number} stands where {self._next} belongs")
+        if entry.number:
+            if entry.timestamp < chain.time:
+                raise errors.Untrusted(f"time runs backwards in journal row {entry.number}")
+            chain.mine(entry.transactions, entry.timestamp)
             if chain.height != entry.number:
-                yield Replayed(entry.number, False, False, ())
-                return
-            block = chain.block(entry.number)
-            yield Replayed(
-                entry.number,
-                block.header.state_root == entry.root,
-                block.header.hash == entry.hash,
-                tuple(_receipt_json(block, place) for place in range(len(block.receipts))),
-            )
+                raise errors.Untrusted(f"journal row {entry.number} holds no valid transaction")
+        self._next += 1
+        block = chain.block(entry.number)
+        return Replayed(
+            number=entry.number,
+            root_ok=block.header.state_root == entry.root,
+            hash_ok=block.header.hash == entry.hash,
+            receipts=tuple(receipt_json(block, place) for place in range(len(block.receipts))),
+        )
 
+    def differences(self, path: Path) -> list[str]:
+        """What in a chain's file, after its last row was replayed, is not as replay makes it.
 
-def _block_json(block: Block, full: bool) -> dict[str, Any]:
-    header = block.header
-    return {
-        "number": quantity(header.block_number),
-        "hash": hexed(header.hash),
-        "parentHash": hexed(header.parent_hash),
-        "timestamp": quantity(header.timestamp),
-        "stateRoot": hexed(header.state_root),
-        "transactionsRoot": hexed(header.transaction_root),
-        "receiptsRoot": hexed(header.receipt_root),
-        "gasLimit": quantity(header.gas_limit),
-        "gasUsed": quantity(header.gas_used),
-        "baseFeePerGas": quantity(header.base_fee_per_gas),
-        "miner": hexed(header.coinbase),
-        "extraData": hexed(header.extra_data),
-        "transactions": [
-            _transaction_json(block, place) if full else hexed(t.hash) for place, t in enumerate(block.transactions)
-        ],
-    }
+        Compares every row of every table, and every byte of a file that `checkpoint` left behind.
+        """
+        found = []
+        with _storage("read"):
+            self._database.execute("attach ? as other", (f"{path.absolute().as_uri()}?mode=ro",))
+            for table in TABLES:
+                for name, one, two in (("missing", "main", "other"), ("false", "other", "main")):
+                    query = (
+                        "select count(*) from "  # noqa: S608, all names are constants
+                        f"(select * from {one}.{table} except select * from {two}.{table})"
+                    )
+                    (rows,) = self._database.execute(query).fetchone()
+                    if rows:
+                        found.append(f"{rows} rows of {table} {name}")
+            self._database.execute("detach other")
+        if not found and not self._same_bytes(path):
+            found.append("bytes outside the rows")
+        return found
 
+    def _same_bytes(self, path: Path) -> bool:
+        """Whether a file has the very bytes that SQLite gives to the replayed rows.
 
-def _transaction_json(block: Block, place: int) -> dict[str, Any]:
-    transaction = block.transactions[place]
-    return {
-        "hash": hexed(transaction.hash),
-        "blockHash": hexed(block.header.hash),
-        "blockNumber": quantity(block.header.block_number),
-        "transactionIndex": quantity(place),
-        "from": hexed(transaction.sender),
-        "to": hexed(transaction.to) if transaction.to else None,
-        "nonce": quantity(transaction.nonce),
-        "gas": quantity(transaction.gas),
-        "value": quantity(transaction.value),
-        "input": hexed(transaction.data),
-    }
-
-
-def _receipt_json(block: Block, place: int) -> dict[str, Any]:
-    transaction, receipt = block.transactions[place], block.receipts[place]
-    before = block.receipts[place - 1].gas_used if place else 0
-    created = None if transaction.to else generate_contract_address(transaction.sender, transaction.nonce)
-    return {
-        "transactionHash": hexed(transaction.hash),
-        "transactionIndex": quantity(place),
-        "blockHash": hexed(block.header.hash),
-        "blockNumber": quantity(block.header.block_number),
-        "from": hexed(transaction.sender),
-        "to": hexed(transaction.to) if transaction.to else None,
-        "contractAddress": hexed(created) if created else None,
-        "status": "0x1" if receipt.state_root else "0x0",
-        "gasUsed": quantity(receipt.gas_used - before),
-        "cumulativeGasUsed": quantity(receipt.gas_used),
-        "effectiveGasPrice": quantity(min(transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas)),
-        "logs": _logs_json(block, place),
-    }
-
-
-def _logs_json(block: Block, place: int) -> list[dict[str, Any]]:
-    first = sum(len(receipt.logs) for receipt in block.receipts[:place])
-    return [
-        {
-            "address": hexed(log.address),
-            "topics": [hexed(topic.to_bytes(32, "big")) for topic in log.topics],
-            "data": hexed(log.data),
-            "blockNumber": quantity(block.header.block_number),
-            "blockHash": hexed(block.header.hash),
-            "transactionHash": hexed(block.transactions[place].hash),
-            "transactionIndex": quantity(place),
-            "logIndex": quantity(first + offset),
-            "removed": False,
-        }
-        for offset, log in enumerate(block.receipts[place].logs)
-    ]
-
-
-def _get_block(chain: Chain, tag: str, full: bool = False) -> Any:
-    height = chain.at(tag)
-    return _block_json(chain.block(height), full) if height <= chain.height else None
-
-
-def _get_receipt(chain: Chain, transaction: str) -> Any:
-    found = chain.find(unhex(transaction, 32))
-    return None if found is None else _receipt_json(*found)
-
-
-def _get_transaction(chain: Chain, transaction: str) -> Any:
-    found = chain.find(unhex(transaction, 32))
-    return None if found is None else _transaction_json(*found)
-
-
-def _get_logs(chain: Chain, wanted: dict[str, Any]) -> Any:
-    last = min(chain.at(wanted.get("toBlock", "latest")), chain.height)
-    addresses = wanted.get("address", [])
-    addresses = {unhex(a, 20) for a in ([addresses] if isinstance(addresses, str) else addresses)}
-    topics = [{t} if isinstance(t, str) else set(t) if t else None for t in wanted.get("topics", ())]
-    found = []
-    for height in range(chain.at(wanted.get("fromBlock", "latest")), last + 1):
-        block = chain.block(height)
-        for place, receipt in enumerate(block.receipts):
-            if addresses and not any(log.address in addresses for log in receipt.logs):
-                continue
-            found += [
-                log
-                for log in _logs_json(block, place)
-                if (not addresses or unhex(log["address"]) in addresses)
-                and len(log["topics"]) >= len(topics)
-                and all(want is None or topic in want for want, topic in zip(topics, log["topics"], strict=False))
-            ]
-    return found
-
-
-def _arguments(call: dict[str, Any]) -> tuple[bytes, bytes, bytes, int, int]:
-    to = call.get("to")
-    return (
-        unhex(call["from"], 20) if "from" in call else NOBODY,
-        unhex(to, 20) if to else b"",
-        unhex(call.get("data") or call.get("input") or "0x"),
-        number(call["gas"]) if "gas" in call else CALL_GAS,
-        number(call.get("value", "0x0")),
-    )
-
-
-def _call(chain: Chain, call: dict[str, Any], tag: str = "latest") -> Any:
-    output = blocks.simulate(chain.state(tag), *_arguments(call))
-    return output if isinstance(output, Fault) else hexed(output)
-
-
-def _estimate(chain: Chain, call: dict[str, Any], tag: str = "pending") -> Any:
-    gas = blocks.estimate(chain.state(tag), *_arguments(call))
-    return gas if isinstance(gas, Fault) else quantity(gas)
-
-
-ANSWERS: dict[str, Callable[..., Any]] = {
-    "web3_clientVersion": lambda chain: "hansa/embedded",
-    "net_version": lambda chain: str(chain.genesis.chain_id),
-    "eth_chainId": lambda chain: quantity(chain.genesis.chain_id),
-    "eth_blockNumber": lambda chain: quantity(chain.height),
-    "eth_gasPrice": lambda chain: "0x0",
-    "eth_maxPriorityFeePerGas": lambda chain: "0x0",
-    "eth_getBlockByNumber": _get_block,
-    "eth_getTransactionReceipt": _get_receipt,
-    "eth_getTransactionByHash": _get_transaction,
-    "eth_getLogs": _get_logs,
-    "eth_call": _call,
-    "eth_estimateGas": _estimate,
-    "eth_getCode": lambda chain, a, tag="latest": hexed(chain.state(tag).get_code(unhex(a, 20))),
-    "eth_getBalance": lambda chain, a, tag="latest": quantity(chain.state(tag).get_balance(unhex(a, 20))),
-    "eth_getTransactionCount": lambda chain, a, tag="latest": quantity(chain.state(tag).get_nonce(unhex(a, 20))),
-}
-"""JSON-RPC methods that a client of Hansa needs."""
+        Only these fields of its header are its own (https://sqlite.org/fileformat2.html, section 1.3):
+        18 journal mode, 24 and again 92 count of changes, 40 schema cookie, 96 version of SQLite.
+        """
+        data = path.read_bytes()
+        with TemporaryDirectory() as folder, _storage("read"):
+            again = Path(folder) / "again.sqlite"
+            self._database.execute("vacuum into ?", (str(again),))
+            expected = bytearray(again.read_bytes())
+        if data[18:20] == b"\2\2":
+            expected[18:20] = data[18:20]
+        expected[24:28] = expected[92:96] = data[24:28]
+        expected[40:44], expected[96:100] = data[40:44], data[96:100]
+        return bytes(expected) == data

@@ -126,8 +126,9 @@ class Follower:
     def _read(self, last: int) -> tuple[bytes, list[Log]] | Fault | None:
         """Hash of block `last` and all logs up to it; None if the chain moved while they were read."""
         end = ("eth_getBlockByNumber", (quantity(last), False))
-        wanted = {"address": hexed(self._address), "fromBlock": quantity(self._next), "toBlock": quantity(last)}
-        before, found, after = self._rpc.batch([end, ("eth_getLogs", (wanted,)), end])
+        blocks = {"fromBlock": quantity(self._next), "toBlock": quantity(last)}
+        logs = ("eth_getLogs", ({"address": hexed(self._address), **blocks},))
+        before, found, after = self._rpc.batch([end, logs, end])
         for answer in (before, after):
             if isinstance(answer, Fault):
                 raise error_of(answer)
@@ -137,11 +138,11 @@ class Follower:
             return None
         block, parent = _header(after)
         anchor = self._anchors.get(last - 1, parent)
-        logs = self._checked(found, last)
-        strays = any(log.block == last and log.block_hash != block for log in logs)
+        checked = self._checked(found, last)
+        strays = any(log.block == last and log.block_hash != block for log in checked)
         if _header(before)[0] != block or parent != anchor or strays:
             return None
-        return block, logs
+        return block, checked
 
     def _checked(self, found: Any, last: int) -> list[Log]:
         if not isinstance(found, list):

@@ -66,7 +66,7 @@ def found(
     )
     if not sound:
         raise errors.BadTerms
-    return State(p, seats, owner, domain, model)
+    return State(p, seats, owner, domain, model, models=(model,))
 
 
 class _Fold:
@@ -736,7 +736,9 @@ def _opened(state: State) -> State:
         case Governance.HYBRID:
             verifiers = state.committee & roster
     snapshot: Mapping[int, int] = {i: m.reputation for i, m in state.members.items()}
-    return replace(state, current=RoundState(roster=roster, verifiers=verifiers, snapshot=snapshot))
+    readers = {i: m.key for i, m in state.members.items() if i in roster or m.role is Role.SERVER}
+    current = RoundState(roster=roster, readers=readers, verifiers=verifiers, snapshot=snapshot)
+    return replace(state, current=current)
 
 
 def _ended(state: State, event: ev.Ended) -> State:
@@ -757,5 +759,14 @@ def _ended(state: State, event: ev.Ended) -> State:
         present = id in current.commits or id in current.held or id in current.votes
         absent = 0 if present else min(m.absent + 1, 65_535)
         members[id] = replace(m, reputation=reputation, absent=absent)
-    voids = 0 if final else state.voids + 1
-    return replace(state, members=members, version=event.version, model=event.model, voids=voids)
+    state = replace(state, members=members, version=event.version, model=event.model)
+    if not final:
+        return replace(state, voids=state.voids + 1)
+    return replace(
+        state,
+        voids=0,
+        models=(*state.models, event.model),
+        model_evidence=current.evidence,
+        model_author=current.leader,
+        model_readers=current.readers,
+    )

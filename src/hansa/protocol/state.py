@@ -30,9 +30,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """All that is forgotten when the next round opens. Sets hold member ids."""
+    """All that is forgotten when the next round opens. Sets hold member ids.
+
+    `readers`: public sealing keys, as they stood when the round opened, of all who may read updates.
+    """
 
     roster: frozenset[int] = frozenset()
+    readers: Mapping[int, bytes] = field(default_factory=dict)
     verifiers: frozenset[int] = frozenset()
     snapshot: Mapping[int, int] = field(default_factory=dict)
     extensions: int = 0
@@ -60,7 +64,12 @@ class RoundState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A federation. `domain` is its EIP-712 domain separator and its name in every seal."""
+    """A federation. `domain` is its EIP-712 domain separator and its name in every seal.
+
+    `models` are the digests of all versions. `model_evidence`, `model_author` and `model_readers` tell where the current model lies and who can open
+    it: the evidence that its leader proposed with it, that leader's id (None for the initial model), and
+    the readers of its round.
+    """
 
     parameters: Parameters
     seats: frozenset[bytes]
@@ -79,6 +88,10 @@ class State:
     deadline: int = 0
     voids: int = 0
     beacon: bytes = ZERO_DIGEST
+    models: tuple[bytes, ...] = ()
+    model_evidence: bytes = ZERO_DIGEST
+    model_author: int | None = None
+    model_readers: Mapping[int, bytes] = field(default_factory=dict)
     committee: frozenset[int] = frozenset()
     committee_round: int = 0
     recorded: frozenset[tuple[int, int, int]] = frozenset()

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
 import torch
@@ -31,15 +31,13 @@ from hansa.app import (
     TrainerOptions,
     TrainResult,
     TrainTask,
+    Values,
     components,
     load_app,
     users_traceback,
 )
 from hansa.partition import natural_shares, shares
 from hansa.workers import Workers
-
-if TYPE_CHECKING:
-    from hansa.app import Values
 
 Rows = NDArray[np.int64]
 Result = TypeVar("Result")
@@ -203,14 +201,11 @@ def _users(what: str, call: Callable[[], Result]) -> Result:
 
 @final
 class Engine:
-    """The app and its datasets in one process, each loaded once, when first needed."""
+    """The app and its datasets in one process; the datasets are loaded once, when first needed."""
 
     def __init__(self, options: TrainerOptions) -> None:
         self._options = options
-
-    @cached_property
-    def parts(self) -> Components:
-        return components(load_app(self._options.folder, digest=self._options.digest))
+        self.parts: Components = components(load_app(options.folder, digest=options.digest))
 
     @cached_property
     def datasets(self) -> Mapping[str, Dataset[Any]]:
@@ -369,5 +364,4 @@ def create(options: TrainerOptions) -> TorchTrainer:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what makes cuBLAS deterministic
         if not torch.cuda.is_available():
             raise errors.Misconfigured("torch finds no CUDA device here", hint='Use device = "cpu".')
-    components(load_app(options.folder, digest=options.digest))
     return TorchTrainer(options)

@@ -1,0 +1,126 @@
+"""What the federation is compared with: members alone, plain FedAvg, all data pooled.
+
+FedAvg is that of McMahan et al. (arXiv 1602.05629) in floating point, without any of Hansa's protection and
+independent of its integer code. All baselines use the trainer, the start and the seeds of the federation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hansa.app import EvaluateTask, Scalar, TrainTask, Values, member_name, training_seed
+from hansa.attacks import Attack, distort_update, training_key
+from hansa.ports import Trainer
+
+POOLED: Final = "pooled/train"
+TEST: Final = "test"
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """One job: `members` called m0, m1, ...; `rounds` from the model `base`; integer scale of attacks."""
+
+    trainer: Trainer
+    members: int
+    rounds: int
+    base: Values
+    seed: int = 0
+    params: tuple[tuple[str, Scalar], ...] = ()
+    scale: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Accuracies on the test set, fractions of 1; `alone` by member."""
+
+    alone: tuple[float, ...]
+    alone_mean: float
+    fedavg_unprotected: float
+    pooled: float
+
+
+def compare(setup: Setup, attacks: Mapping[int, Attack], metric: str = "accuracy") -> Comparison:
+    """All that the end table of a run sets beside the joint model; `metric` is one that `evaluate` returns.
+
+    `alone` counts honest members only: what a hostile one does alone is its own affair.
+    """
+    alone_metrics = alone(setup, [m for m in range(setup.members) if m not in attacks])
+    values = tuple(metrics[metric] for metrics in alone_metrics)
+    return Comparison(values, float(np.mean(values)), fedavg(setup, attacks)[metric], pooled(setup)[metric])
+
+
+def alone(setup: Setup, members: Sequence[int]) -> list[Metrics]:
+    """Test metrics of each member's model, trained for all rounds on its own rows only."""
+    models = {m: setup.base for m in members}
+    for round_number in range(1, setup.rounds + 1):
+        tasks = [_task(setup, f"{member_name(m)}/train", models[m], m, round_number) for m in members]
+        for m, result in zip(members, setup.trainer.train_many(tasks), strict=True):
+            models[m] = result.values
+    return _test(setup, list(models.values()))
+
+
+def pooled(setup: Setup) -> Metrics:
+    """Test metrics of one model trained for all rounds on the training rows of all members together."""
+    model = setup.base
+    for round_number in range(1, setup.rounds + 1):
+        model = setup.trainer.train(_task(setup, POOLED, model, setup.members, round_number)).values
+    return _test(setup, [model])[0]
+
+
+def fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Metrics:
+    """Test metrics of the mean of all updates, weighted by rows, `attacks` (by member) included."""
+    model = setup.base
+    published: list[NDArray[np.int32]] = []
+    for round_number in range(1, setup.rounds + 1):
+        tasks = [
+            _task(setup, training_key(attacks.get(m), member_name(m)), model, m, round_number)
+            for m in range(setup.members)
+        ]
+        results = setup.trainer.train_many(tasks)
+        start = _flat(model)
+        updates = [_flat(result.values) - start for result in results]
+        for m, attack in attacks.items():
+            generator = np.random.Generator(np.random.PCG64(training_seed(setup.seed, m, round_number)))
+            fixed = distort_update(
+                attack, _fixed(updates[m], setup.scale), setup.scale, generator, seen=published
+            )
+            updates[m] = fixed * 2.0**-setup.scale
+        published = [_fixed(update, setup.scale) for m, update in enumerate(updates) if m not in attacks]
+        weights = np.array([result.examples for result in results], dtype=np.float64)
+        model = _shaped(start + np.average(np.stack(updates), axis=0, weights=weights), model)
+    return _test(setup, [model])[0]
+
+
+def _task(setup: Setup, dataset: str, base: Values, member: int, round_number: int) -> TrainTask:
+    seed = training_seed(setup.seed, member, round_number)
+    return TrainTask(dataset, base, seed, round_number, setup.params)
+
+
+def _test(setup: Setup, models: Sequence[Values]) -> list[Metrics]:
+    return setup.trainer.evaluate(EvaluateTask(TEST, tuple(models), setup.params, setup.rounds))
+
+
+def _flat(values: Values) -> NDArray[np.float64]:
+    return np.concatenate([values[name].ravel() for name in sorted(values)]).astype(np.float64)
+
+
+def _fixed(update: NDArray[np.float64], scale: int) -> NDArray[np.int32]:
+    limits = np.iinfo(np.int32)
+    scaled = np.nan_to_num(np.rint(update * 2.0**scale))
+    return np.clip(scaled, limits.min, limits.max).astype(np.int32)
+
+
+def _shaped(flat: NDArray[np.float64], like: Values) -> Values:
+    values: Values = {}
+    start = 0
+    for name in sorted(like):
+        size = like[name].size
+        values[name] = flat[start : start + size].reshape(like[name].shape).astype(np.float32)
+        start += size
+    return values

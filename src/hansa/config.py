@@ -1,0 +1,349 @@
+"""`federation.toml` -> frozen values. Strict: unknown keys, wrong types and unsafe pairs are refused.
+
+Every message names the key as it stands in the file and, where there is one, the nearest right value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from hansa import attacks, errors
+from hansa.app import member_name
+from hansa.partition import Partition
+from hansa.protocol.terms import AVAILABLE_SCHEMES, SCHEMES, Draft, check_terms
+from hansa.records import (
+    MAX_MEMBERS,
+    AggregationTerms,
+    Governance,
+    GovernanceTerms,
+    Release,
+    SelectionTerms,
+    Training,
+)
+
+FILE: Final = "federation.toml"
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION: Final = re.compile(r"([0-9]+)([smhd])")
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """[simulation]: how `hansa run` plays the federation on one machine. Not part of the terms.
+
+    `malicious`: pairs of a member's name and an attack as `attacks.parse` reads it.
+    """
+
+    members: int = 8
+    seed: int = 0
+    partition: Partition = Partition()
+    malicious: tuple[tuple[str, str], ...] = ()
+    holdout: float = 0.2
+    workers: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class FederationFile:
+    """A folder's `federation.toml`, checked. `scale`: values are integers times 2**-scale."""
+
+    folder: Path
+    draft: Draft
+    scale: int
+    initial_seed: int
+    simulation: Simulation
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        match = DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError('must be seconds or a duration such as "30s", "10m", "2h"')
+        return int(match[1]) * UNITS[match[2]]
+    return value
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=1, le=366 * 86400)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("must be a finite number, a text, true or false")
+    return value
+
+
+Scalar = Annotated[Any, BeforeValidator(_scalar)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _Federation(_Table):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    scheme: str
+    governance: Literal["committee", "peers", "hybrid", "server"] = "committee"
+    app: Literal["app.py"] = "app.py"
+    initial_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    scale: Annotated[int, Field(ge=8, le=24)] = 16
+    retain_rounds: Annotated[int, Field(ge=0)] = 0
+
+
+class _Target(_Table):
+    metric: str
+    value: float
+
+
+class _Training(_Table):
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 20
+    min_members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 4
+    deadline: Seconds = 600
+    max_failed_rounds: Annotated[int, Field(ge=1, le=1000)] = 3
+    params: dict[str, Scalar] = {}
+    mode: Literal["synchronous", "asynchronous"] = "synchronous"
+    buffer: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
+    max_staleness: Annotated[int, Field(ge=0, le=1000)] = 0
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    error_feedback: bool = True
+    time_check: Literal["off", "flag", "reject"] = "flag"
+    target: _Target | None = None
+    patience: Annotated[int, Field(ge=0)] = 0
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class _Selection(_Table):
+    rule: Literal["median-rank", "borda", "none"] = "median-rank"
+    metric: str = "loss"
+    keep: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
+    assume_malicious: Fraction = 0.25
+    targets: Annotated[int, Field(ge=1, le=16)] = 16
+
+
+class _Aggregation(_Table):
+    rule: Literal["weighted-mean", "clipped-mean", "median", "trimmed-mean", "krum", "multi-krum"] = "weighted-mean"
+    weight_cap: Annotated[int, Field(ge=1, le=2**31 - 1)] = 100_000
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    malicious: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
+    optimizer: Literal["none", "momentum", "adam", "yogi"] = "none"
+    optimizer_params: dict[str, float] = {}
+
+
+class _Governance(_Table):
+    invitation: Literal["owner", "vote"] = "owner"
+    seats: tuple[str, ...] = Field(default=(), strict=False)
+    committee: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 7
+    epoch: Annotated[int, Field(ge=1)] = 5
+    attempts: Annotated[int, Field(ge=1, le=255)] = 3
+    extensions: Annotated[int, Field(ge=0, le=255)] = 2
+    max_absent: Annotated[int, Field(ge=1, le=1000)] = 5
+    weight_cap: Annotated[int, Field(ge=1, le=65_535)] = 65_535
+    penalty: Annotated[int, Field(ge=0, le=1000)] = 250
+    precommit: bool = True
+
+
+class _Privacy(_Table):
+    differential_privacy: str
+
+
+class _Release(_Table):
+    to: Literal["contributors", "members"] = "contributors"
+    min_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class _Partition(_Table):
+    kind: Literal["dirichlet", "iid", "natural"] = "iid"
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
+    min_rows: Annotated[int, Field(ge=1)] = 10
+
+
+class _Simulation(_Table):
+    members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 8
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    partition: _Partition = _Partition()
+    malicious: dict[str, str] = {}
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+class _File(_Table):
+    federation: _Federation
+    privacy: _Privacy
+    training: _Training = _Training()
+    selection: _Selection = _Selection()
+    aggregation: _Aggregation = _Aggregation()
+    governance: _Governance = _Governance()
+    release: _Release = _Release()
+    simulation: _Simulation = _Simulation()
+
+
+REQUIRED: Final = {
+    "[federation]": 'it holds name and scheme: scheme = "plaintext"',
+    "[federation] scheme": 'it has no default, since it decides who sees what: write scheme = "plaintext"',
+    "[privacy]": 'it must be written even if off: differential_privacy = "off"',
+    "[privacy] differential_privacy": 'it must be written even if off: differential_privacy = "off"',
+}
+"""Keys without a default -> why."""
+
+
+def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFile:
+    """Read `federation.toml` of a folder; each override is "SECTION.KEY=VALUE", VALUE as in TOML or bare text.
+
+    Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, and for
+    terms that cannot go together (`protocol.terms.check_terms`).
+    """
+    written = _read(folder / FILE)
+    for override in overrides:
+        _override(written, override)
+    try:
+        file = _File.model_validate(written)
+    except ValidationError as e:
+        raise errors.Misconfigured(
+            f"{FILE}: " + "; ".join(_explain(d) for d in e.errors()), hint=f"Correct {folder / FILE}."
+        ) from None
+    draft = _draft(file)
+    check_terms(draft)
+    return FederationFile(
+        folder, draft, file.federation.scale, file.federation.initial_seed, _simulation(file.simulation, draft)
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise errors.Misconfigured(
+            f"cannot read {path}: {e.strerror}", hint=f"An app is a folder with {FILE} and app.py."
+        ) from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise errors.Misconfigured(f"{path} is not TOML: {e}", hint="See https://toml.io.") from e
+
+
+def _override(written: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise errors.Misconfigured(
+            f"--set {text}: not of the form SECTION.KEY=VALUE", hint="For example: --set training.rounds=5"
+        )
+    table: Any = written
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise errors.Misconfigured(f"--set {text}: {key} is a value, not a table")
+    try:
+        table[keys[-1]] = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        table[keys[-1]] = value.strip()
+
+
+def _key(location: Sequence[str | int]) -> str:
+    inner = ".".join(str(part) for part in location[1:])
+    return f"[{location[0]}]" + (f" {inner}" if inner else "")
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One pydantic error in the words of the file."""
+    location = detail["loc"]
+    key = _key(location)
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), 1)
+        advice = f'; did you mean "{near[0]}"?' if near else ": " + ", ".join(_known_keys(location[:-1]))
+        return f"{key}: unknown {'key' if location[1:] else 'section'}{advice}"
+    if detail["type"] == "missing":
+        return f"{key} is missing; " + REQUIRED.get(key, "it has no default")
+    if detail["type"] == "literal_error":
+        return f"{key}: " + _not_one_of(str(detail["input"]), re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key}: {reason}, not {detail['input']!r}"
+
+
+def _not_one_of(value: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, allowed, 1, cutoff=0.4)
+    return f'"{value}" is not one of {", ".join(allowed)}' + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    table: Any = _File
+    for part in location:
+        kinds = (table.model_fields[str(part)].annotation,)
+        inner = [k for kind in kinds for k in (kind, *getattr(kind, "__args__", ()))]
+        table = next(k for k in inner if isinstance(k, type) and issubclass(k, BaseModel))
+    return list(table.model_fields)
+
+
+def _pairs(values: Mapping[str, Record]) -> tuple[tuple[str, Record], ...]:
+    return tuple(sorted(values.items()))
+
+
+def _as(record: type[Record], table: BaseModel, **changed: Any) -> Record:
+    """A record of `records.py` from the table whose keys are its fields."""
+    return record(**({f.name: getattr(table, f.name) for f in fields(record)} | changed))  # type: ignore[arg-type]
+
+
+def _draft(file: _File) -> Draft:
+    federation, target = file.federation, file.training.target
+    if federation.scheme not in SCHEMES:
+        near = _not_one_of(federation.scheme, AVAILABLE_SCHEMES)
+        raise errors.Misconfigured(f"{FILE}: [federation] scheme: {near}")
+    if federation.governance == "server" and not file.governance.seats:
+        raise errors.Misconfigured(
+            f'{FILE}: [governance] seats: governance = "server" needs the names of its servers',
+            hint='Name them in [governance] seats, or use governance = "committee".',
+        )
+    return Draft(
+        name=federation.name,
+        scheme=federation.scheme,
+        governance=Governance[federation.governance.upper()],
+        privacy=file.privacy.differential_privacy,
+        training=_as(
+            Training,
+            file.training,
+            params=_pairs(file.training.params),
+            target=None if target is None else (target.metric, target.value),
+        ),
+        selection=_as(SelectionTerms, file.selection),
+        aggregation=_as(
+            AggregationTerms, file.aggregation, optimizer_params=_pairs(file.aggregation.optimizer_params)
+        ),
+        govern=_as(GovernanceTerms, file.governance),
+        release=_as(Release, file.release),
+        retain_rounds=federation.retain_rounds,
+    )
+
+
+def _simulation(table: _Simulation, draft: Draft) -> Simulation:
+    problems = list(_simulation_problems(table, draft))
+    if problems:
+        raise errors.Misconfigured(f"{FILE}: " + "; ".join(problems), hint="[simulation] is not part of the terms.")
+    return _as(
+        Simulation, table, partition=_as(Partition, table.partition), malicious=_pairs(table.malicious)
+    )
+
+
+def _simulation_problems(table: _Simulation, draft: Draft) -> Iterator[str]:
+    least = draft.training.min_members
+    if table.members < least:
+        yield f"[simulation] members: {table.members} is below [training] min_members = {least}"
+    if draft.selection.keep > table.members:
+        yield f"[selection] keep: {draft.selection.keep} of {table.members} members cannot be kept"
+    names = [member_name(i) for i in range(table.members)]
+    for name, spec in table.malicious.items():
+        if name not in names:
+            yield f'[simulation] malicious.{name}: no such member; they are called {names[0]} to {names[-1]}'
+        try:
+            attacks.parse(spec)
+        except errors.Misconfigured as e:
+            yield f"[simulation] malicious.{name}: {e}"

@@ -1,0 +1,336 @@
+"""Sealing of blobs to the readers of a roster, so that a store's operator sees nothing.
+
+A sender makes one *grant* a roster version: a random epoch secret, wrapped by HPKE (RFC 9180, base mode,
+X25519, HKDF-SHA256, AES-256-GCM) to every reader. A sealed blob names its grant and carries a salt; its key
+is HKDF-SHA256(epoch secret, salt, context). So the cost of a blob does not depend on the number of readers.
+
+A blob is a header and chunks of 256 KiB, each under AES-256-GCM with the nonce `prefix | counter | last`: the
+STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizar: "Online Authenticated-Encryption and its Nonce-Reuse
+Misuse-Resistance", CRYPTO 2015). Chunks cannot be swapped, dropped or appended. Header and context are
+authenticated with every chunk.
+
+AES-GCM does not commit to its key: a hostile sender could craft a blob that two readers open to two
+different updates. A grant therefore carries a hash of the epoch secret, and a reader refuses a wrap of any
+other secret.
+
+Why the sending half of HPKE is spelled out here: the library's `Suite.encrypt` draws its ephemeral key
+itself, but a simulation must give the same bytes from the same seed. The tests hold this code against the
+vectors of RFC 9180, appendix A.1; what it sends is opened by the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from typing import BinaryIO
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+from hansa import encoding, errors
+
+Entropy = Callable[[int], bytes]
+"""Gives as many random bytes as asked for."""
+
+KEY_BYTES = 32
+SECRET_BYTES = 32
+CHUNK_BYTES = 256 * 1024
+TAG_BYTES = 16
+HEADER_BYTES = 76
+WRAP_BYTES = KEY_BYTES + SECRET_BYTES + TAG_BYTES
+GRANT_LIMIT = 256 * 1024
+"""Room for the wraps of `records.MAX_MEMBERS` readers."""
+
+_MAGIC = b"HSB1"
+_PREFIX_BYTES = 7
+_WRAP_DOMAIN = b"hansa/grant/1"
+_COMMIT_DOMAIN = b"hansa/grant-secret/1"
+_BLOB_DOMAIN = b"hansa/blob/1"
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_KEM_ID = b"KEM\x00\x20"
+_SUITE_ID = b"HPKE\x00\x20\x00\x01\x00\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A parsed grant: ids of its readers in ascending order, hash of the secret, one wrap a reader."""
+
+    readers: tuple[int, ...]
+    commitment: bytes
+    wraps: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a sealed blob says in the clear: digest of its grant, salt, bytes of plaintext."""
+
+    grant: bytes
+    salt: bytes
+    length: int
+
+
+def public_key(private_key: bytes) -> bytes:
+    """X25519 public key (32 bytes) of a private key (32 bytes)."""
+    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+
+
+def grant_context(federation: bytes, roster: bytes, sender: int) -> bytes:
+    """What a grant is bound to: federation, digest of the roster, id of the sender."""
+    return encoding.encode([federation, roster, sender])
+
+
+def make_grant(secret: bytes, readers: Mapping[int, bytes], context: bytes, *, entropy: Entropy) -> bytes:
+    """Wrap an epoch secret of 32 bytes to the public keys of `readers`, by id.
+
+    A reader whose key is no usable X25519 point (wrong length, low order) gets no wrap: by registering such a
+    key it locked itself out, and it must not be able to keep others from sealing. Raises `Untrusted` when no
+    usable key is left. Draws 32 bytes of entropy for every reader, in ascending order of ids.
+    """
+    wraps: dict[int, bytes] = {}
+    for reader in sorted(readers):
+        ephemeral = _derive_private_key(entropy(KEY_BYTES))
+        try:
+            wraps[reader] = _hpke_seal(secret, readers[reader], _wrap_info(context, reader), ephemeral)
+        except ValueError:
+            continue
+    if not wraps:
+        raise errors.Untrusted("no reader has a usable public key", hint="Check the keys on the roster.")
+    commitment = _commitment(secret, context)
+    return encoding.encode(
+        {"readers": list(wraps), "commitment": commitment, "wraps": b"".join(wraps.values())}
+    )
+
+
+def read_grant(data: bytes) -> Grant:
+    """Parse a grant.
+
+    Raises `Untrusted` when it is not canonical, names readers twice or has wraps of a wrong size.
+    """
+    record = encoding.decode(data, limit=GRANT_LIMIT)
+    match record:
+        case {"readers": list(ids), "commitment": bytes(commitment), "wraps": bytes(wraps), **rest} if (
+            not rest
+        ):
+            well_formed = (
+                all(type(i) is int and i >= 0 for i in ids)
+                and all(a < b for a, b in pairwise(ids))
+                and len(commitment) == 32
+                and len(wraps) == WRAP_BYTES * len(ids) > 0
+            )
+            if well_formed:
+                cut = tuple(wraps[i : i + WRAP_BYTES] for i in range(0, len(wraps), WRAP_BYTES))
+                return Grant(tuple(ids), commitment, cut)
+    raise errors.Untrusted("not a grant: fields, order or sizes are wrong", digest=encoding.digest(data))
+
+
+def open_grant(data: bytes, reader: int, private_key: bytes, context: bytes) -> bytes:
+    """Epoch secret (32 bytes) out of a grant.
+
+    Raises `Untrusted` when the grant is malformed, does not name this reader, was made for another context,
+    key or reader, or wraps another secret than the one that the grant commits to.
+    """
+    grant = read_grant(data)
+    if reader not in grant.readers:
+        raise errors.Untrusted(f"the grant does not name reader {reader}", digest=encoding.digest(data))
+    wrap = grant.wraps[grant.readers.index(reader)]
+    try:
+        private = X25519PrivateKey.from_private_bytes(private_key)
+        secret = _SUITE.decrypt(wrap, private, _wrap_info(context, reader))
+    except (InvalidTag, ValueError) as e:
+        raise errors.Untrusted(
+            f"the grant does not open for reader {reader}",
+            hint="The sender made it for another key, roster or federation.",
+            digest=encoding.digest(data),
+        ) from e
+    if not hmac.compare_digest(_commitment(secret, context), grant.commitment):
+        raise errors.Untrusted("the grant does not wrap what it commits to", digest=encoding.digest(data))
+    return secret
+
+
+def sealed_size(length: int) -> int:
+    """Bytes of a sealed blob whose plaintext has `length` bytes."""
+    return HEADER_BYTES + length + TAG_BYTES * _chunks(length)
+
+
+def read_header(data: bytes) -> Header:
+    """Header of a sealed blob; `data` may be the whole blob or its first `HEADER_BYTES`.
+
+    Raises `Untrusted` when it is too short or no header. What it says is not authenticated yet.
+    """
+    if len(data) < HEADER_BYTES or data[:4] != _MAGIC:
+        raise errors.Untrusted("not a sealed blob", digest=encoding.digest(data))
+    return Header(data[4:36], data[36:68], int.from_bytes(data[68:HEADER_BYTES], "big"))
+
+
+def seal(
+    plaintext: bytes | memoryview, secret: bytes, grant: bytes, context: bytes, *, entropy: Entropy
+) -> bytes:
+    """Seal a blob under the epoch secret of the grant with digest `grant`; see `seal_stream`."""
+    sink = BytesIO()
+    seal_stream(BytesIO(plaintext), sink, len(plaintext), secret, grant, context, entropy=entropy)
+    return sink.getvalue()
+
+
+def open_sealed(data: bytes, secret: bytes, context: bytes, *, limit: int) -> bytes:
+    """Plaintext of a sealed blob of at most `limit` bytes of plaintext.
+
+    Raises `Untrusted` (with the blob's digest) when the announced length exceeds the limit or does not fit
+    the blob, which is seen before anything is allocated; when a byte, the order or the number of chunks is
+    wrong; and when secret or context differ from the sender's.
+    """
+    try:
+        announced = read_header(data).length
+        if announced > limit or len(data) != sealed_size(announced):
+            raise errors.Untrusted(f"sealed blob of {len(data)} bytes announces {announced}, limit {limit}")
+        sink = BytesIO()
+        open_stream(BytesIO(data), sink, secret, context, limit=limit)
+    except errors.Untrusted as e:
+        e.digest = encoding.digest(data)
+        raise
+    return sink.getvalue()
+
+
+def seal_stream(
+    source: BinaryIO,
+    sink: BinaryIO,
+    length: int,
+    secret: bytes,
+    grant: bytes,
+    context: bytes,
+    *,
+    entropy: Entropy,
+) -> None:
+    """Seal `length` bytes of `source` into `sink` in constant memory.
+
+    `context` names what the blob is (federation, round, sender, kind): it must be the same at the reader.
+    Draws 32 bytes of entropy for the salt. Raises `Misconfigured` when the source does not hold exactly
+    `length` bytes.
+    """
+    header = _MAGIC + grant + entropy(32) + length.to_bytes(8, "big")
+    if len(header) != HEADER_BYTES:
+        raise errors.Misconfigured("a grant's digest and a salt have 32 bytes each")
+    cipher, prefix = _blob_cipher(secret, read_header(header), context)
+    sink.write(header)
+    left = length
+    for counter in range(_chunks(length)):
+        size = min(left, CHUNK_BYTES)
+        left -= size
+        chunk = _read_exactly(source, size)
+        if len(chunk) != size:
+            raise errors.Misconfigured(f"the source ended before its {length} bytes were sealed")
+        sink.write(cipher.encrypt(_nonce(prefix, counter, left == 0), chunk, header + context))
+    if source.read(1):
+        raise errors.Misconfigured(f"the source holds more than the {length} bytes to be sealed")
+
+
+def open_stream(source: BinaryIO, sink: BinaryIO, secret: bytes, context: bytes, *, limit: int) -> Header:
+    """Open a sealed blob from `source` into `sink` in constant memory; gives its header.
+
+    `sink` must be temporary: what lies in it counts only after a normal return, that is after the last tag.
+    Raises `Untrusted` as `open_sealed` does, without a digest, since the source is not kept.
+    """
+    raw = _read_exactly(source, HEADER_BYTES)
+    header = read_header(raw)
+    if header.length > limit:
+        raise errors.Untrusted(f"sealed blob announces {header.length} bytes, limit {limit}")
+    cipher, prefix = _blob_cipher(secret, header, context)
+    left = header.length
+    for counter in range(_chunks(header.length)):
+        size = min(left, CHUNK_BYTES)
+        left -= size
+        chunk = _read_exactly(source, size + TAG_BYTES)
+        if len(chunk) != size + TAG_BYTES:
+            raise errors.Untrusted(f"sealed blob ends in chunk {counter}")
+        try:
+            sink.write(cipher.decrypt(_nonce(prefix, counter, left == 0), chunk, raw + context))
+        except InvalidTag as e:
+            raise errors.Untrusted(
+                f"chunk {counter} of the sealed blob is not authentic",
+                hint="It was altered, or sealed for another round, sender or grant.",
+            ) from e
+    if source.read(1):
+        raise errors.Untrusted("bytes follow the last chunk of the sealed blob")
+    return header
+
+
+def _chunks(length: int) -> int:
+    return max(1, -(-length // CHUNK_BYTES))
+
+
+def _nonce(prefix: bytes, counter: int, last: bool) -> bytes:
+    return prefix + counter.to_bytes(4, "big") + bytes([last])
+
+
+def _read_exactly(source: BinaryIO, size: int) -> bytes:
+    """Read up to `size` bytes; pipes and sockets may give fewer at a time."""
+    data = source.read(size)
+    while 0 < len(data) < size:
+        more = source.read(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _blob_cipher(secret: bytes, header: Header, context: bytes) -> tuple[AESGCM, bytes]:
+    if header.length > CHUNK_BYTES * 2**32:
+        raise errors.Untrusted("the counter of STREAM has room for 2^32 chunks")
+    info = _BLOB_DOMAIN + header.grant + context
+    material = HKDF(SHA256(), 32 + _PREFIX_BYTES, header.salt, info).derive(secret)
+    return AESGCM(material[:32]), material[32:]
+
+
+def _commitment(secret: bytes, context: bytes) -> bytes:
+    return hashlib.sha256(_COMMIT_DOMAIN + secret + context).digest()
+
+
+def _wrap_info(context: bytes, reader: int) -> bytes:
+    return encoding.encode([_WRAP_DOMAIN, context, reader])
+
+
+def _extract(suite: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
+    """LabeledExtract of RFC 9180, section 4."""
+    return HKDF.extract(SHA256(), salt, b"HPKE-v1" + suite + label + ikm)
+
+
+def _expand(suite: bytes, prk: bytes, label: bytes, info: bytes, length: int) -> bytes:
+    """LabeledExpand of RFC 9180, section 4."""
+    labelled = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info
+    return HKDFExpand(SHA256(), length, labelled).derive(prk)
+
+
+def _derive_private_key(ikm: bytes) -> X25519PrivateKey:
+    """DeriveKeyPair of RFC 9180, section 7.1.3."""
+    prk = _extract(_KEM_ID, b"", b"dkp_prk", ikm)
+    return X25519PrivateKey.from_private_bytes(_expand(_KEM_ID, prk, b"sk", b"", KEY_BYTES))
+
+
+def _shared_secret(dh: bytes, encapsulated: bytes, recipient: bytes) -> bytes:
+    """ExtractAndExpand of RFC 9180, section 4.1."""
+    prk = _extract(_KEM_ID, b"", b"eae_prk", dh)
+    return _expand(_KEM_ID, prk, b"shared_secret", encapsulated + recipient, 32)
+
+
+def _hpke_cipher(shared: bytes, info: bytes) -> tuple[AESGCM, bytes]:
+    """KeySchedule of RFC 9180, section 5.1, in base mode: cipher and nonce of the first message."""
+    psk_id_hash = _extract(_SUITE_ID, b"", b"psk_id_hash", b"")
+    context = b"\x00" + psk_id_hash + _extract(_SUITE_ID, b"", b"info_hash", info)
+    prk = _extract(_SUITE_ID, shared, b"secret", b"")
+    key = _expand(_SUITE_ID, prk, b"key", context, KEY_BYTES)
+    return AESGCM(key), _expand(_SUITE_ID, prk, b"base_nonce", context, 12)
+
+
+def _hpke_seal(plaintext: bytes, recipient: bytes, info: bytes, ephemeral: X25519PrivateKey) -> bytes:
+    """SealBase of RFC 9180, section 6.1, without AAD: `enc | ciphertext`. `ValueError`: unusable key."""
+    encapsulated = ephemeral.public_key().public_bytes_raw()
+    dh = ephemeral.exchange(X25519PublicKey.from_public_bytes(recipient))
+    cipher, nonce = _hpke_cipher(_shared_secret(dh, encapsulated, recipient), info)
+    return encapsulated + cipher.encrypt(nonce, plaintext, None)

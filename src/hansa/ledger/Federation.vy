@@ -1,0 +1,2123 @@
+# pragma version 0.4.3
+# pragma evm-version paris
+# pragma optimize codesize
+"""
+@title Federation
+@license Apache-2.0
+@notice The neutral coordinator of one federated training job: who is in it, whose turn it is until
+    when, which updates count, who leads, and which model is final. It never sees an update.
+@dev Mirrored call by call by `hansa/protocol/rules.py`; stateful tests hold the two together.
+    Signatures are EIP-712 over compact EIP-2098 pairs (r, vs), so anybody may relay anybody's message;
+    what a message says is bound to this contract, chain and terms by the domain, and to its use by a
+    round or a nonce. A member is an id below 1024. Sets of ids are bitmaps `uint256[4]`, bit (id & 255)
+    of word (id >> 8); small numbers by id or place lie in 16-bit lanes, sixteen to a word, lowest first.
+    Items of a batch fail one by one; a batch of which nothing is accepted reverts.
+    There are no external calls, so no reentrancy, and no reverts without a reason but those of the
+    compiler (arguments that are no values of their type, arithmetic overflow).
+"""
+
+# Limits
+
+MAX_MEMBERS: constant(uint256) = 1024
+MAX_BATCH: constant(uint256) = 256
+MAX_SEATS: constant(uint256) = 64
+MAX_TARGETS: constant(uint256) = 16
+MAX_ONION_STEPS: constant(uint256) = 4096
+WORDS: constant(uint256) = 4
+PLANES: constant(uint256) = 11
+LANE_WORDS: constant(uint256) = 64
+TALLY_WORDS: constant(uint256) = 66
+NOBODY: constant(uint256) = max_value(uint256)
+INITIAL_REPUTATION: constant(uint256) = 100
+
+# Phases
+
+IDLE: constant(uint256) = 0
+COMMIT: constant(uint256) = 1
+BEACON: constant(uint256) = 2
+AVAILABLE: constant(uint256) = 3
+REVEAL: constant(uint256) = 4
+AGGREGATE: constant(uint256) = 5
+VERIFY: constant(uint256) = 6
+OPEN: constant(uint256) = 7
+PAUSED: constant(uint256) = 8
+STOPPED: constant(uint256) = 9
+
+# Outcomes of a round
+
+FINAL: constant(uint256) = 1
+VOID: constant(uint256) = 2
+BURNED: constant(uint256) = 3
+
+# Governance
+
+SERVER: constant(uint256) = 0
+COMMITTEE: constant(uint256) = 1
+HYBRID: constant(uint256) = 2
+PEERS: constant(uint256) = 3
+
+# Motions, standings, slots, faults
+
+INVITE: constant(uint256) = 0
+EXCLUDE: constant(uint256) = 1
+PAUSE: constant(uint256) = 2
+RESUME: constant(uint256) = 3
+STOP: constant(uint256) = 4
+LEFT: constant(uint256) = 0
+AWAY: constant(uint256) = 1
+BACK: constant(uint256) = 2
+EXCLUDED: constant(uint256) = 3
+COMMIT_SLOT: constant(uint256) = 0
+PROPOSAL_SLOT: constant(uint256) = 1
+VOTE_SLOT: constant(uint256) = 2
+WITHHELD_BEACON: constant(uint256) = 1
+WITHHELD_BLOB: constant(uint256) = 2
+WITHHELD_BALLOT: constant(uint256) = 3
+ABSENT_LEADER: constant(uint256) = 4
+REJECTED_PROPOSAL: constant(uint256) = 5
+SILENT_VERIFIER: constant(uint256) = 6
+EQUIVOCATION: constant(uint256) = 7
+
+# Refusals: the argument of Refused(uint256)
+
+ACCEPTED: constant(uint256) = 0
+BAD_SIGNATURE: constant(uint256) = 1
+WRONG_ROUND: constant(uint256) = 2
+WRONG_PHASE: constant(uint256) = 3
+DEADLINE_PASSED: constant(uint256) = 4
+TOO_EARLY: constant(uint256) = 5
+NOT_OWNER: constant(uint256) = 6
+NOT_INVITED: constant(uint256) = 7
+NOT_MEMBER: constant(uint256) = 8
+FULL: constant(uint256) = 9
+ALREADY_SENT: constant(uint256) = 10
+STALE_BASE: constant(uint256) = 11
+FUTURE_BASE: constant(uint256) = 12
+NOT_COMMITTED: constant(uint256) = 13
+WRONG_PREIMAGE: constant(uint256) = 14
+NOT_VERIFIER: constant(uint256) = 15
+WRONG_BALLOT: constant(uint256) = 16
+MALFORMED_RANKING: constant(uint256) = 17
+WRONG_PLACE: constant(uint256) = 18
+WRONG_SELECTION: constant(uint256) = 19
+NOT_LEADER: constant(uint256) = 20
+WRONG_ATTEMPT: constant(uint256) = 21
+WRONG_PRECOMMIT: constant(uint256) = 23
+UNORDERED_SIGNERS: constant(uint256) = 24
+TOO_FEW_SIGNERS: constant(uint256) = 25
+NOT_EQUIVOCATION: constant(uint256) = 27
+TOO_FEW_MEMBERS: constant(uint256) = 28
+BAD_TERMS: constant(uint256) = 29
+WRONG_ROLE: constant(uint256) = 30
+
+# Sets of ids, as indices into `sets`; the first thirteen in the order of `marks`
+
+ROSTER: constant(uint256) = 0
+COMMITTED: constant(uint256) = 1
+REVEALED: constant(uint256) = 2
+HELD_SENT: constant(uint256) = 3
+IN_V: constant(uint256) = 4
+BALLOTED: constant(uint256) = 5
+OPENED: constant(uint256) = 6
+SELECTED: constant(uint256) = 7
+VERIFIER: constant(uint256) = 8
+VOTED: constant(uint256) = 9
+TRIED: constant(uint256) = 10
+IN_COMMITTEE: constant(uint256) = 11
+SLASHED: constant(uint256) = 12
+REJECTED: constant(uint256) = 13
+STOPPING: constant(uint256) = 14
+PRECOMMITTED: constant(uint256) = 15
+OPEN_VOTED: constant(uint256) = 16
+MEMBER: constant(uint256) = 17
+ACTIVE: constant(uint256) = 18
+SEATED: constant(uint256) = 19
+SETS: constant(uint256) = 20
+
+# Small numbers, as indices into `lanes`
+
+REPUTATION: constant(uint256) = 0
+SNAPSHOT: constant(uint256) = 1
+RESOURCES: constant(uint256) = 2
+ABSENT: constant(uint256) = 3
+ROLE: constant(uint256) = 4
+PLACE: constant(uint256) = 5
+LANES: constant(uint256) = 6
+
+# Bit patterns and EIP-712 types
+
+LOW_255: constant(uint256) = 2**255 - 1
+HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
+EACH_16: constant(uint256) = max_value(uint256) // 65535
+DOMAIN_TYPE: constant(bytes32) = keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract,bytes32 salt)")
+JOIN_TYPE: constant(bytes32) = keccak256("Join(uint256 nonce,bytes32 key,bytes32 onion,uint256 resources,uint256 role)")
+STATUS_TYPE: constant(bytes32) = keccak256("Status(uint256 nonce,uint256 standing)")
+MOTION_TYPE: constant(bytes32) = keccak256("Motion(uint256 nonce,uint256 kind,address who,bytes32 reason)")
+COMMIT_TYPE: constant(bytes32) = keccak256("Commit(uint256 round,uint256 base,bytes32 digest,uint256 meta)")
+AVAILABILITY_TYPE: constant(bytes32) = keccak256("Availability(uint256 round,uint256[4] held)")
+BALLOT_TYPE: constant(bytes32) = keccak256("Ballot(uint256 round,bytes32 commitment)")
+PRECOMMIT_TYPE: constant(bytes32) = keccak256("Precommit(uint256 round,bytes32 commitment)")
+PROPOSAL_TYPE: constant(bytes32) = keccak256("Proposal(uint256 round,uint256 attempt,bytes32 result,bytes32 evidence)")
+VOTE_TYPE: constant(bytes32) = keccak256("Vote(uint256 round,uint256 attempt,bytes32 result,bool approve)")
+OPENING_TYPE: constant(bytes32) = keccak256("Opening(uint256 round,bytes32 digest)")
+RECORD_TYPE: constant(bytes32) = keccak256("Record(uint256 round,uint256 kind,bytes32 digest)")
+
+
+# Structs
+
+# The part of the terms that the contract enforces.
+struct Parameters:
+    digest: bytes32  # of the whole terms
+    governance: uint256  # server, committee, hybrid or peers
+    evaluate: bool  # members judge each other's updates
+    opens: bool  # an accepted result still has to be opened by the contributors
+    precommit: bool  # verifiers fix their own result before the proposal
+    by_vote: bool  # after the start only a motion invites
+    borda: bool  # score by mean points; otherwise by the median
+    targets: uint256  # most updates an evaluator judges, 1 to 16
+    keep: uint256  # updates to select; 0: `keep_permille` of those available, rounded up
+    keep_permille: uint256  # 1 to 1000
+    min_updates: uint256  # fewer void the round
+    min_quorum: uint256  # fewer active members pause the federation
+    buffer: uint256  # so many commitments close the phase; 0: everybody's
+    max_staleness: uint256  # versions by which a base model may be behind
+    rounds: uint256  # the federation stops at this version
+    epoch: uint256  # rounds that a drawn committee serves
+    committee: uint256  # members to draw for it, at most 64
+    attempts: uint256  # leaders a round
+    extensions: uint256  # times that an empty COMMIT phase is prolonged
+    max_voids: uint256  # failed rounds in a row that pause the federation
+    max_absent: uint256  # rounds of silence that make a member away
+    weight_cap: uint256  # of reputation times resources in draws
+    penalty: uint256  # thousandths of reputation that a fault costs
+    durations: uint256[7]  # seconds of the phases COMMIT to OPEN
+
+# A signature on a motion.
+struct Sig:
+    id: uint256  # signer
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# A member fixes its sealed update.
+struct Commit:
+    id: uint256  # author
+    base: uint256  # version that it trained from
+    digest: bytes32  # of the sealed update
+    meta: uint256  # what the author says of it; not interpreted here
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# A member opens a layer of its hash onion.
+struct Reveal:
+    id: uint256  # author
+    preimage: bytes32  # proves itself
+
+# A verifier says which updates it holds.
+struct Availability:
+    id: uint256  # verifier
+    held: uint256[4]  # set of authors
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# An evaluator fixes its ranking.
+struct Ballot:
+    id: uint256  # evaluator
+    commitment: bytes32  # salted digest
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# An evaluator shows its ranking.
+struct Opening:
+    id: uint256  # evaluator
+    place: uint256  # where it stands in the permutation
+    ranking: uint256  # lanes of points and doubts from the top of the word
+    stop: uint256  # 1: wishes the training to end
+    values: bytes32  # digest of the measured values
+    salt: bytes32  # of the commitment
+
+# A verifier fixes its own result.
+struct Precommit:
+    id: uint256  # verifier
+    commitment: bytes32  # salted digest
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# A verifier judges the proposal.
+struct Vote:
+    id: uint256  # verifier
+    approve: uint256  # 1: the result is right
+    salt: bytes32  # opens its precommitment
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# A contributor says what it got when it opened the sum.
+struct OpeningVote:
+    id: uint256  # contributor
+    digest: bytes32  # of the opened model; zero rejects it
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+# One of two contradicting messages.
+struct Claim:
+    attempt: uint256  # of the proposal or vote; base version of a commitment
+    x: bytes32  # digest or result
+    y: bytes32  # meta, evidence, or approval as 0 or 1
+    r: bytes32  # EIP-2098
+    vs: bytes32  # EIP-2098
+
+
+# Events
+
+# An address may join.
+event Invited:
+    who: address  # may join
+
+# An address became an id, or an id changed its keys.
+event Joined:
+    who: indexed(address)  # signer of the id's messages
+    id: uint256  # from now on
+    key: bytes32  # for sealing to it
+    onion: bytes32  # head of its hash onion
+    resources: uint256  # as it declares them, capped
+    role: uint256  # member, server, key centre or computing party
+
+# A member left, is away, is back or was excluded.
+event StandingChanged:
+    id: uint256  # member
+    standing: uint256  # from now on
+
+# A motion found its majority.
+event Carried:
+    nonce: uint256  # number of the motion
+    kind: uint256  # what was decided
+    who: address  # about whom
+    reason: bytes32  # digest of the reason
+
+# A phase began.
+event Entered:
+    round: indexed(uint256)  # current
+    phase: indexed(uint256)  # from now on
+    deadline: uint256  # of the phase; 0 where there is none
+
+# A member fixed its update.
+event Committed:
+    round: indexed(uint256)  # current
+    id: indexed(uint256)  # author
+    base: uint256  # version that it trained from
+    digest: bytes32  # of the sealed update
+    meta: uint256  # what the author says of it
+
+# A member opened a layer of its onion.
+event Revealed:
+    round: indexed(uint256)  # current
+    id: uint256  # author
+    preimage: bytes32  # new head of its onion
+
+# The round's randomness is fixed.
+event BeaconSet:
+    round: indexed(uint256)  # current
+    beacon: bytes32  # until the next round's
+
+# A hybrid federation drew a committee.
+event CommitteeDrawn:
+    round: indexed(uint256)  # current
+    committee: uint256[4]  # set of ids
+
+# A verifier said which updates it holds.
+event Held:
+    round: indexed(uint256)  # current
+    id: uint256  # verifier
+    held: uint256[4]  # set of authors
+
+# An evaluator fixed its ranking.
+event Balloted:
+    round: indexed(uint256)  # current
+    id: uint256  # evaluator
+    commitment: bytes32  # salted digest
+
+# The set V of available updates is fixed.
+event Frozen:
+    round: indexed(uint256)  # current
+    available: uint256[4]  # set of authors
+
+# An evaluator's ranking is known.
+event BallotOpened:
+    round: indexed(uint256)  # current
+    id: uint256  # evaluator
+    ranking: uint256  # lanes of points and doubts
+    stop: bool  # wishes the training to end
+    values: bytes32  # digest of the measured values
+
+# The updates that go into the model are known.
+event Selected:
+    round: indexed(uint256)  # current
+    selected: uint256[4]  # set of authors
+
+# An attempt has its leader.
+event Elected:
+    round: indexed(uint256)  # current
+    attempt: uint256  # from 0
+    id: uint256  # leader
+
+# A verifier fixed its own result.
+event Precommitted:
+    round: indexed(uint256)  # current
+    id: uint256  # verifier
+    commitment: bytes32  # salted digest
+
+# The leader proposed a result.
+event Proposed:
+    round: indexed(uint256)  # current
+    attempt: uint256  # from 0
+    id: uint256  # leader
+    result: bytes32  # digest of the new model
+    evidence: bytes32  # digest of what proves it
+
+# A verifier judged the proposal.
+event Voted:
+    round: indexed(uint256)  # current
+    attempt: uint256  # from 0
+    id: uint256  # verifier
+    approve: bool  # the result is right
+    salt: bytes32  # opens its precommitment
+
+# A contributor said what it got when it opened the sum.
+event OpenVoted:
+    round: indexed(uint256)  # current
+    id: uint256  # contributor
+    digest: bytes32  # of the opened model; zero rejects it
+
+# A round is over.
+event Ended:
+    round: indexed(uint256)  # the one that is over
+    outcome: uint256  # final, void or burned
+    version: uint256  # that stands now
+    model: bytes32  # that stands now
+
+# A member lost reputation.
+event Slashed:
+    round: indexed(uint256)  # current
+    id: uint256  # member
+    why: uint256  # fault
+
+# Somebody left a record.
+event Recorded:
+    round: indexed(uint256)  # that the record is about
+    kind: indexed(uint256)  # not interpreted here
+    id: uint256  # author
+    digest: bytes32  # of what is recorded
+
+
+# Immutables
+
+# @notice Who deployed the contract, may start it and, unless members vote, invites.
+owner: public(immutable(address))
+# @notice EIP-712 domain separator: the federation's name in every signed message.
+domain: public(immutable(bytes32))
+terms: immutable(Parameters)
+
+# Storage: membership
+
+# @notice How many ids there are.
+n: public(uint256)
+# @notice May this address join?
+invited: public(HashMap[address, bool])
+# @notice Was this address excluded by a vote?
+excluded: public(HashMap[address, bool])
+# @notice Does this address hold a seat of the server or the committee?
+seat: public(HashMap[address, bool])
+# @notice Id of an address plus one; 0: none.
+id_of: public(HashMap[address, uint256])
+# @notice Address that signs for an id.
+address_of: public(HashMap[uint256, address])
+# @notice Number of the next Join or Status message of an address.
+nonces: public(HashMap[address, uint256])
+# @notice Head of an id's hash onion.
+onion: public(HashMap[uint256, bytes32])
+# @notice Number of the next motion.
+motions: public(uint256)
+layers: uint256[128]  # round of each onion head, in lanes of 32 bits
+lanes: uint256[LANE_WORDS][LANES]
+sets: uint256[WORDS][SETS]
+
+# Storage: the federation
+
+# @notice The current round, from 1; 0 before the start.
+round: public(uint256)
+# @notice The current phase.
+phase: public(uint256)
+# @notice A message is in time before this second; 0: none is awaited.
+deadline: public(uint256)
+# @notice Rounds that failed in a row.
+voids: public(uint256)
+# @notice Digest of the last final model.
+model: public(bytes32)
+# @notice How many rounds were final.
+version: public(uint256)
+# @notice Randomness of the last round that closed its beacon.
+beacon: public(bytes32)
+committee_round: uint256  # in which the committee was drawn; 0: never
+used: HashMap[bytes32, bool]  # records made and accusations upheld
+
+# Storage: the round
+
+# @notice Hash chain over the round's commitments in the order of their arrival.
+set_root: public(bytes32)
+# @notice Number of the current leader's attempt, from 0.
+attempt: public(uint256)
+# @notice Id of the current leader; 2**256 - 1: none was elected in this round.
+leader: public(uint256)
+# @notice Digest of the model that the current leader proposed.
+result: public(bytes32)
+# @notice Digest of the evidence that the current leader gave.
+evidence: public(bytes32)
+extended: uint256
+acc: uint256  # XOR of what was revealed; stale until the first reveal of a round
+planes: uint256[PLANES][WORDS]  # bit p of how many verifiers hold each update; stale beyond `_plane`
+rankings: HashMap[uint256, uint256]  # by place; valid where the ballot was opened
+commitments: HashMap[uint256, bytes32]  # valid where balloted
+precommitments: HashMap[uint256, bytes32]  # valid where precommitted
+open_counts: HashMap[bytes32, uint256]  # votes by struct hash of the OpeningVote, which names round and digest
+
+
+@deploy
+def __init__(p: Parameters, seats: DynArray[address, MAX_SEATS], model: bytes32):
+    """
+    @notice Found a federation on its terms.
+    @param p What of the terms the contract enforces
+    @param seats Addresses of the server or the committee
+    @param model Digest of the initial model
+    """
+    sound: bool = p.targets >= 1 and p.targets <= MAX_TARGETS and p.governance <= PEERS and p.penalty <= 1000
+    sound = sound and p.min_updates >= (4 if p.evaluate else 1)
+    sound = sound and (p.keep > 0 or (p.keep_permille >= 1 and p.keep_permille <= 1000))
+    sound = sound and p.min_quorum > 0 and p.attempts > 0 and p.rounds > 0
+    sound = sound and p.weight_cap > 0 and p.max_voids > 0 and p.max_absent > 0
+    for seconds: uint256 in p.durations:
+        sound = sound and seconds > 0
+    if p.governance <= COMMITTEE:
+        sound = sound and len(seats) > 0
+    if p.governance == HYBRID:
+        sound = sound and p.committee >= 1 and p.committee <= MAX_SEATS and p.epoch >= 1
+    self._need(sound, BAD_TERMS)
+    owner = msg.sender
+    terms = p
+    domain = keccak256(abi_encode(DOMAIN_TYPE, keccak256("Hansa"), chain.id, self, p.digest))
+    for who: address in seats:
+        self.seat[who] = True
+    self.model = model
+    self.leader = NOBODY
+
+
+# Internals: refusals and signatures
+
+
+@internal
+@pure
+def _need(holds: bool, code: uint256):
+    """
+    @notice Revert with `Refused(code)` unless `holds`.
+    @param holds What is required
+    @param code Why the call is refused
+    """
+    if not holds:
+        raw_revert(abi_encode(code, method_id=method_id("Refused(uint256)")))
+
+
+@internal
+@view
+def _gate(round: uint256, phase: uint256):
+    """
+    @notice Refuse a message of another round, of another phase, or after the deadline.
+    @param round That the message names
+    @param phase That the message belongs to
+    """
+    self._need(round == self.round, WRONG_ROUND)
+    self._need(phase == self.phase, WRONG_PHASE)
+    self._need(block.timestamp < self.deadline, DEADLINE_PASSED)
+
+
+@internal
+@view
+def _signer(struct_hash: bytes32, r: bytes32, vs: bytes32) -> address:
+    """
+    @notice Who signed an EIP-712 message.
+    @dev EIP-2098 leaves 255 bits to s; the few high values that fit are refused as EIP-2 does.
+    @param struct_hash Hash of the message's type and fields
+    @param r EIP-2098
+    @param vs EIP-2098
+    @return Address of the signer; zero: nobody
+    """
+    x: uint256 = convert(vs, uint256)
+    if x & LOW_255 > HALF_ORDER:
+        return empty(address)
+    digest: bytes32 = keccak256(concat(b"\x19\x01", domain, struct_hash))
+    return ecrecover(digest, (x >> 255) + 27, convert(r, uint256), x & LOW_255)
+
+
+@internal
+@view
+def _by(id: uint256, struct_hash: bytes32, r: bytes32, vs: bytes32) -> bool:
+    """
+    @notice Did this id sign?
+    @param id Claimed signer
+    @param struct_hash Hash of the message's type and fields
+    @param r EIP-2098
+    @param vs EIP-2098
+    @return Whether the id exists and its address signed
+    """
+    who: address = self._signer(struct_hash, r, vs)
+    return who != empty(address) and who == self.address_of[id]
+
+
+# Internals: sets and lanes
+
+
+@internal
+@view
+def _words() -> uint256:
+    """
+    @notice How many words of a bitmap are in use.
+    @return 0 to 4
+    """
+    return (self.n + 255) >> 8
+
+
+@internal
+@view
+def _has(kind: uint256, id: uint256) -> bool:
+    """
+    @notice Is the id in a set? An id out of range is in none.
+    @param kind Which set
+    @param id Anything
+    @return Whether it is
+    """
+    return id < MAX_MEMBERS and (self.sets[kind][id >> 8] >> (id & 255)) & 1 == 1
+
+
+@internal
+def _put(kind: uint256, id: uint256):
+    """
+    @notice Add an id to a set.
+    @param kind Which set
+    @param id Below 1024
+    """
+    self.sets[kind][id >> 8] |= 1 << (id & 255)
+
+
+@internal
+def _drop(kind: uint256, id: uint256):
+    """
+    @notice Take an id out of a set.
+    @param kind Which set
+    @param id Below 1024
+    """
+    self.sets[kind][id >> 8] &= ~(1 << (id & 255))
+
+
+@internal
+@view
+def _set(kind: uint256) -> uint256[WORDS]:
+    """
+    @notice Read a whole set.
+    @param kind Which set
+    @return Its bitmap
+    """
+    bits: uint256[WORDS] = empty(uint256[WORDS])
+    for w: uint256 in range(self._words(), bound=WORDS):
+        bits[w] = self.sets[kind][w]
+    return bits
+
+
+@internal
+@view
+def _without(kind: uint256, other: uint256) -> uint256[WORDS]:
+    """
+    @notice The difference of two sets.
+    @param kind From which set
+    @param other What is taken away
+    @return Its bitmap
+    """
+    bits: uint256[WORDS] = empty(uint256[WORDS])
+    for w: uint256 in range(self._words(), bound=WORDS):
+        bits[w] = self.sets[kind][w] & ~self.sets[other][w]
+    return bits
+
+
+@internal
+def _replace(kind: uint256, bits: uint256[WORDS]):
+    """
+    @notice Overwrite a set.
+    @param kind Which set
+    @param bits Its new members
+    """
+    for w: uint256 in range(self._words(), bound=WORDS):
+        self.sets[kind][w] = bits[w]
+
+
+@internal
+@pure
+def _ones(bits: uint256[WORDS]) -> uint256:
+    """
+    @notice How many ids are in a bitmap.
+    @dev Sums of 1, 2, 4, 8 and 16 bits side by side, then one multiplication adds the lanes.
+    @param bits Bitmap
+    @return 0 to 1024
+    """
+    count: uint256 = 0
+    for w: uint256 in bits:
+        if w == 0:
+            continue
+        x: uint256 = w
+        x = unsafe_sub(x, (x >> 1) & (max_value(uint256) // 3))
+        x = unsafe_add(x & (max_value(uint256) // 5), (x >> 2) & (max_value(uint256) // 5))
+        x = unsafe_add(x, x >> 4) & (max_value(uint256) // 17)
+        x = unsafe_add(x, x >> 8) & (EACH_16 * 255)
+        count += unsafe_mul(x, EACH_16) >> 240
+    return count
+
+
+@internal
+@view
+def _count(kind: uint256) -> uint256:
+    """
+    @notice How many ids are in a set.
+    @param kind Which set
+    @return 0 to 1024
+    """
+    return self._ones(self._set(kind))
+
+
+@internal
+@view
+def _active() -> uint256:
+    """
+    @notice How many members are active: those of the next roster, who count in motions.
+    @return 0 to 1024
+    """
+    bits: uint256[WORDS] = self._set(ACTIVE)
+    for w: uint256 in range(WORDS):
+        bits[w] &= self.sets[MEMBER][w]
+    return self._ones(bits)
+
+
+@internal
+@pure
+def _quorum(count: uint256) -> uint256:
+    """
+    @notice How many of `count` make a decision: any two such groups share an honest party.
+    @param count At most 1024
+    @return floor(2 count / 3) + 1
+    """
+    return 2 * count // 3 + 1
+
+
+@internal
+@view
+def _lane(kind: uint256, i: uint256) -> uint256:
+    """
+    @notice Read a small number.
+    @param kind Which row of lanes
+    @param i Id or place below 1024
+    @return 0 to 65535
+    """
+    return (self.lanes[kind][i >> 4] >> ((i & 15) << 4)) & 65535
+
+
+@internal
+def _set_lane(kind: uint256, i: uint256, x: uint256):
+    """
+    @notice Write a small number.
+    @param kind Which row of lanes
+    @param i Id or place below 1024
+    @param x 0 to 65535
+    """
+    offset: uint256 = (i & 15) << 4
+    self.lanes[kind][i >> 4] = self.lanes[kind][i >> 4] & ~(65535 << offset) | (x << offset)
+
+
+@internal
+@view
+def _layer(id: uint256) -> uint256:
+    """
+    @notice The round to which an id's onion head belongs.
+    @param id Below 1024
+    @return Round
+    """
+    return (self.layers[id >> 3] >> ((id & 7) << 5)) & 4294967295
+
+
+@internal
+def _set_onion(id: uint256, head: bytes32):
+    """
+    @notice Make `head` the onion head of an id, of the current round.
+    @param id Below 1024
+    @param head Hash, or the preimage of the last head
+    """
+    self.onion[id] = head
+    offset: uint256 = (id & 7) << 5
+    self.layers[id >> 3] = self.layers[id >> 3] & ~(4294967295 << offset) | (self.round << offset)
+
+
+# Internals: reputation and standing
+
+
+@internal
+def _slash(id: uint256, why: uint256):
+    """
+    @notice Take reputation for a fault: once a member a round, but for every equivocation.
+    @param id Member
+    @param why Fault
+    """
+    if why != EQUIVOCATION:
+        if self._has(SLASHED, id):
+            return
+        self._put(SLASHED, id)
+    x: uint256 = self._lane(REPUTATION, id)
+    self._set_lane(REPUTATION, id, x - x * terms.penalty // 1000)
+    log Slashed(round=self.round, id=id, why=why)
+
+
+
+@internal
+def _slash_missing(kind: uint256, other: uint256, why: uint256):
+    """
+    @notice Take reputation from all ids that are in one set and not in another, in ascending order.
+    @param kind Which set
+    @param other Who is spared
+    @param why Fault
+    """
+    for w: uint256 in range(self._words(), bound=WORDS):
+        x: uint256 = self.sets[kind][w] & ~self.sets[other][w]
+        for i: uint256 in range(256):
+            if x == 0:
+                break
+            if x & 1 == 1:
+                self._slash((w << 8) + i, why)
+            x >>= 1
+
+
+@internal
+def _stand(id: uint256, standing: uint256):
+    """
+    @notice Change a member's standing.
+    @param id Member
+    @param standing From now on
+    """
+    if standing == BACK:
+        self._put(ACTIVE, id)
+    else:
+        self._drop(ACTIVE, id)
+    if standing == AWAY or standing == BACK:
+        self._set_lane(ABSENT, id, 0)
+    else:
+        self._drop(MEMBER, id)
+    if standing != EXCLUDED:
+        self.nonces[self.address_of[id]] += 1
+    log StandingChanged(id=id, standing=standing)
+
+
+# Internals: phases and rounds
+
+
+@internal
+def _enter(phase: uint256):
+    """
+    @notice Begin a phase of the round.
+    @param phase COMMIT to OPEN
+    """
+    self.phase = phase
+    self.deadline = block.timestamp + terms.durations[phase - 1]
+    log Entered(round=self.round, phase=phase, deadline=self.deadline)
+
+
+@internal
+def _halt(phase: uint256):
+    """
+    @notice Begin a phase without a deadline.
+    @param phase PAUSED or STOPPED
+    """
+    self.phase = phase
+    self.deadline = 0
+    log Entered(round=self.round, phase=phase, deadline=0)
+
+
+@internal
+def _open_round():
+    """
+    @notice Open the next round with the members that are active now, or pause if they are too few.
+    """
+    self.round += 1
+    self.extended = 0
+    self.attempt = 0
+    self.set_root = empty(bytes32)
+    self.result = empty(bytes32)
+    self.evidence = empty(bytes32)
+    self.leader = NOBODY
+    for w: uint256 in range(self._words(), bound=WORDS):
+        roster: uint256 = self.sets[MEMBER][w] & self.sets[ACTIVE][w]
+        for kind: uint256 in range(COMMITTED, MEMBER):
+            if kind != IN_COMMITTEE:
+                self.sets[kind][w] = 0
+        self.sets[ROSTER][w] = roster
+        if terms.governance == COMMITTEE:
+            roster &= self.sets[SEATED][w]
+        elif terms.governance == HYBRID:
+            roster &= self.sets[IN_COMMITTEE][w]
+        self.sets[VERIFIER][w] = roster
+    for w: uint256 in range((self.n + 15) >> 4, bound=LANE_WORDS):
+        self.lanes[SNAPSHOT][w] = self.lanes[REPUTATION][w]
+    if self._count(ROSTER) < max(terms.min_quorum, terms.min_updates):
+        self._halt(PAUSED)
+    else:
+        self._enter(COMMIT)
+
+
+@internal
+def _credit(final: bool) -> uint256[WORDS]:
+    """
+    @notice Reward and count absence, for everybody on the roster of the round that ends.
+    @param final Whether the round has a model
+    @return Bitmap of those that have been absent for too long
+    """
+    gone: uint256[WORDS] = empty(uint256[WORDS])
+    roster: uint256 = 0
+    present: uint256 = 0
+    selected: uint256 = 0
+    approved: uint256 = 0
+    revealed: uint256 = 0
+    reputation: uint256 = 0
+    absent: uint256 = 0
+    count: uint256 = self.n
+    leader: uint256 = self.leader
+    for i: uint256 in range(count, bound=MAX_MEMBERS):
+        w: uint256 = i >> 8
+        offset: uint256 = (i & 15) << 4
+        if i & 255 == 0:
+            roster = self.sets[ROSTER][w]
+            selected = self.sets[SELECTED][w]
+            revealed = self.sets[REVEALED][w]
+            approved = self.sets[VOTED][w]
+            present = self.sets[COMMITTED][w] | self.sets[HELD_SENT][w] | approved
+            approved &= ~self.sets[REJECTED][w]
+        if offset == 0:
+            reputation = self.lanes[REPUTATION][i >> 4]
+            absent = self.lanes[ABSENT][i >> 4]
+        if roster & 1 == 1:
+            if final:
+                gain: uint256 = 400 * (selected & 1) + 300 * (approved & 1) + 200 * (revealed & 1)
+                if i == leader:
+                    gain += 100
+                x: uint256 = (reputation >> offset) & 65535
+                reputation = reputation & ~(65535 << offset) | ((x - (x >> 3) + (gain >> 3)) << offset)
+            missed: uint256 = 0
+            if present & 1 == 0:
+                missed = min(((absent >> offset) & 65535) + 1, 65535)
+                if missed >= terms.max_absent:
+                    gone[w] |= 1 << (i & 255)
+            absent = absent & ~(65535 << offset) | (missed << offset)
+        roster >>= 1
+        selected >>= 1
+        revealed >>= 1
+        approved >>= 1
+        present >>= 1
+        if offset == 240 or i == count - 1:
+            self.lanes[REPUTATION][i >> 4] = reputation
+            self.lanes[ABSENT][i >> 4] = absent
+    return gone
+
+
+@internal
+def _end(outcome: uint256, model: bytes32):
+    """
+    @notice End the round and open the next, unless the federation stops or pauses.
+    @param outcome FINAL, VOID or BURNED
+    @param model Digest of the new model; used only if final
+    """
+    final: bool = outcome == FINAL
+    gone: uint256[WORDS] = self._credit(final)
+    if final:
+        self.model = model
+        self.version += 1
+        self.voids = 0
+    else:
+        self.voids += 1
+    log Ended(round=self.round, outcome=outcome, version=self.version, model=self.model)
+    for w: uint256 in range(WORDS):
+        x: uint256 = gone[w]
+        for i: uint256 in range(256):
+            if x == 0:
+                break
+            id: uint256 = (w << 8) + i
+            if x & 1 == 1 and self._has(MEMBER, id) and self._has(ACTIVE, id) and self._active() > terms.min_quorum:
+                self._stand(id, AWAY)
+            x >>= 1
+    if final and (self.version == terms.rounds or 2 * self._count(STOPPING) > self._count(OPENED)):
+        self._halt(STOPPED)
+    elif self.voids == terms.max_voids:
+        self._halt(PAUSED)
+    else:
+        self._open_round()
+
+
+# Internals: draws
+
+
+@internal
+@view
+def _seed(salt: uint256) -> uint256:
+    """
+    @notice A random number of this round.
+    @param salt Which one
+    @return Hash of beacon and salt
+    """
+    return convert(keccak256(abi_encode(self.beacon, salt)), uint256)
+
+
+@internal
+@view
+def _draw(seed: uint256, pool: uint256[WORDS]) -> uint256:
+    """
+    @notice Draw an id by weight = min(weight_cap, reputation at the round's opening x resources) + 1.
+    @dev The first pass sums the weights, the second stops where the sum exceeds the draw.
+    @param seed Random number; 0 draws the lowest id
+    @param pool Ids to draw from
+    @return Id; NOBODY if the pool is empty
+    """
+    goal: uint256 = max_value(uint256)
+    count: uint256 = self.n
+    for again: uint256 in range(2):
+        total: uint256 = 0
+        bits: uint256 = 0
+        reputation: uint256 = 0
+        resources: uint256 = 0
+        for i: uint256 in range(count, bound=MAX_MEMBERS):
+            if i & 255 == 0:
+                bits = pool[i >> 8]
+            if i & 15 == 0:
+                reputation = self.lanes[SNAPSHOT][i >> 4]
+                resources = self.lanes[RESOURCES][i >> 4]
+            if bits & 1 == 1:
+                weight: uint256 = unsafe_mul(reputation & 65535, resources & 65535)
+                total = unsafe_add(total, unsafe_add(min(terms.weight_cap, weight), 1))
+                if total > goal:
+                    return i
+            bits >>= 1
+            reputation >>= 16
+            resources >>= 16
+        if total == 0:
+            break
+        goal = seed % total
+    return NOBODY
+
+
+@internal
+def _permute():
+    """
+    @notice Fisher-Yates over those who revealed: the ring in which they judge each other.
+    @dev Four draws of 64 bits from each hash; the bias is below 2**-53.
+    """
+    ids: uint256[MAX_MEMBERS] = empty(uint256[MAX_MEMBERS])
+    count: uint256 = 0
+    x: uint256 = 0
+    for i: uint256 in range(self.n, bound=MAX_MEMBERS):
+        if i & 255 == 0:
+            x = self.sets[REVEALED][i >> 8]
+        if x & 1 == 1:
+            ids[count] = i
+            count = unsafe_add(count, 1)
+        x >>= 1
+    word: uint256 = 0
+    for i: uint256 in range(count, bound=MAX_MEMBERS):
+        if i & 3 == 0:
+            x = self._seed(i)
+        j: uint256 = unsafe_add(i, (x & 18446744073709551615) % unsafe_sub(count, i))
+        x >>= 64
+        id: uint256 = ids[j]
+        ids[j] = ids[i]
+        word |= id << ((i & 15) << 4)
+        if i & 15 == 15 or i == unsafe_sub(count, 1):
+            self.lanes[PLACE][i >> 4] = word
+            word = 0
+
+
+@internal
+def _draw_committee():
+    """
+    @notice Draw a hybrid federation's next committee from those who revealed, without replacement.
+    """
+    pool: uint256[WORDS] = self._set(REVEALED)
+    for i: uint256 in range(terms.committee, bound=MAX_SEATS):
+        id: uint256 = self._draw(self._seed(max_value(uint256) - i), pool)
+        if id == NOBODY:
+            break
+        pool[id >> 8] ^= 1 << (id & 255)
+    drawn: uint256[WORDS] = empty(uint256[WORDS])
+    for w: uint256 in range(self._words(), bound=WORDS):
+        drawn[w] = self.sets[REVEALED][w] & ~pool[w]
+    self._replace(IN_COMMITTEE, drawn)
+    self._replace(VERIFIER, drawn)
+    self.committee_round = self.round
+    log CommitteeDrawn(round=self.round, committee=drawn)
+
+
+@internal
+def _elect(attempt: uint256):
+    """
+    @notice Choose the leader of an attempt among those not tried yet, or void the round.
+    @param attempt From 0
+    """
+    if attempt < terms.attempts:
+        pool: uint256[WORDS] = empty(uint256[WORDS])
+        seed: uint256 = 0
+        if terms.governance == SERVER:
+            pool = self._set(SEATED)
+        else:
+            seed = self._seed(attempt)
+            if terms.governance == PEERS:
+                pool = self._set(REVEALED)
+            else:
+                withheld: uint256[WORDS] = self._without(COMMITTED, REVEALED)
+                for w: uint256 in range(self._words(), bound=WORDS):
+                    pool[w] = self.sets[VERIFIER][w] & ~withheld[w]
+        left: uint256[WORDS] = pool
+        for w: uint256 in range(self._words(), bound=WORDS):
+            left[w] &= ~self.sets[TRIED][w]
+        id: uint256 = self._draw(seed, left)
+        if id == NOBODY:
+            id = self._draw(seed, pool)
+            if id != NOBODY:
+                self._replace(TRIED, empty(uint256[WORDS]))
+        if id != NOBODY:
+            self._put(TRIED, id)
+            self.attempt = attempt
+            self.leader = id
+            self.result = empty(bytes32)
+            self.evidence = empty(bytes32)
+            self._replace(VOTED, empty(uint256[WORDS]))
+            self._replace(REJECTED, empty(uint256[WORDS]))
+            log Elected(round=self.round, attempt=attempt, id=id)
+            self._enter(AGGREGATE)
+            return
+    self._end(VOID, empty(bytes32))
+
+
+# Internals: closing phases
+
+
+@internal
+def _close_beacon():
+    """
+    @notice Fix the beacon, the ring and the committee; void the round if too few revealed.
+    """
+    self.beacon = keccak256(abi_encode(self.beacon, self.round, self._acc()))
+    log BeaconSet(round=self.round, beacon=self.beacon)
+    self._slash_missing(COMMITTED, REVEALED, WITHHELD_BEACON)
+    if self._count(REVEALED) < terms.min_updates:
+        self._end(VOID, empty(bytes32))
+        return
+    self._permute()
+    if terms.governance == HYBRID:
+        if self.committee_round == 0 or self.round - self.committee_round >= terms.epoch:
+            self._draw_committee()
+    if self._count(VERIFIER) == 0:
+        self._end(VOID, empty(bytes32))
+    else:
+        self._enter(AVAILABLE)
+
+
+@internal
+@view
+def _acc() -> uint256:
+    """
+    @notice XOR of what was revealed in this round.
+    @return 0 if nothing was
+    """
+    if self._count(REVEALED) == 0:
+        return 0
+    return self.acc
+
+
+@internal
+@view
+def _plane(w: uint256, p: uint256, sent: uint256) -> uint256:
+    """
+    @notice Bit p of the number of verifiers that hold each update of word w.
+    @param w Word of the bitmap
+    @param p Bit
+    @param sent Verifiers counted so far; planes that they cannot have reached are of older rounds
+    @return Bitmap
+    """
+    if sent >> p == 0:
+        return 0
+    return self.planes[w][p]
+
+
+@internal
+def _freeze():
+    """
+    @notice Fix V, the updates that a quorum of verifiers holds; void the round if they are too few.
+    @dev Compares all counts of a word with the quorum at once, from the highest bit.
+    """
+    need: uint256 = self._quorum(self._count(VERIFIER))
+    sent: uint256 = self._count(HELD_SENT)
+    available: uint256[WORDS] = empty(uint256[WORDS])
+    for w: uint256 in range(self._words(), bound=WORDS):
+        above: uint256 = 0
+        equal: uint256 = self.sets[REVEALED][w]
+        for i: uint256 in range(PLANES):
+            p: uint256 = PLANES - 1 - i
+            x: uint256 = self._plane(w, p, sent)
+            if (need >> p) & 1 == 1:
+                equal &= x
+            else:
+                above |= equal & x
+                equal &= ~x
+        available[w] = above | equal
+    self._replace(IN_V, available)
+    log Frozen(round=self.round, available=available)
+    if self._ones(available) < terms.min_updates:
+        self._end(VOID, empty(bytes32))
+        return
+    self._slash_missing(REVEALED, IN_V, WITHHELD_BLOB)
+    if terms.evaluate:
+        self._enter(REVEAL)
+    else:
+        self._replace(SELECTED, available)
+        log Selected(round=self.round, selected=available)
+        self._elect(0)
+
+
+@internal
+@view
+def _frozen_ready() -> bool:
+    """
+    @notice Is nobody awaited in AVAILABLE any more?
+    @return Whether all verifiers and, if there is one to send, all ballots came
+    """
+    if self._count(HELD_SENT) != self._count(VERIFIER):
+        return False
+    return not terms.evaluate or self._count(BALLOTED) == self._count(REVEALED)
+
+
+@internal
+@view
+def _targets() -> uint256:
+    """
+    @notice How many updates each evaluator judges.
+    @return At most 16, and not its own
+    """
+    return min(terms.targets, self._count(REVEALED) - 1)
+
+
+@internal
+@view
+def _tally(threshold: uint256) -> (uint256[TALLY_WORDS], uint256[TALLY_WORDS]):
+    """
+    @notice Add up the opened ballots by place, sixteen lanes at a time.
+    @dev A ballot's lanes are those of the places after its own, so it is added by shifting it there.
+        Lanes count from the top of a word. At most 16 ballots meet in a place: nothing overflows.
+    @param threshold Score in question; used by the median only
+    @return By place: points (borda), or ballots with `threshold` points or more and, from bit 8, with
+        more than `threshold`; ballots without doubt and, from bit 8, ballots in doubt
+    """
+    points: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
+    ballots: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
+    m: uint256 = self._count(REVEALED)
+    unused: uint256 = 256 - 16 * min(terms.targets, m - 1)
+    each: uint256 = (EACH_16 >> unused) << unused
+    base: uint256 = unsafe_mul(EACH_16, min(threshold, MAX_TARGETS))
+    for place: uint256 in range(m, bound=MAX_MEMBERS):
+        if not self._has(OPENED, self._lane(PLACE, place)):
+            continue
+        x: uint256 = self.rankings[place]
+        doubts: uint256 = (x >> 14) & each
+        sure: uint256 = each ^ doubts
+        x &= unsafe_mul(sure, 16383)
+        if not terms.borda:
+            x |= unsafe_mul(EACH_16, 32768)
+            more: uint256 = (unsafe_sub(x, unsafe_add(base, EACH_16)) >> 15) & sure
+            x = ((unsafe_sub(x, base) >> 15) & sure) | (more << 8)
+        sure |= doubts << 8
+        q: uint256 = unsafe_add(place, 1) >> 4
+        offset: uint256 = (unsafe_add(place, 1) & 15) << 4
+        points[q] = unsafe_add(points[q], x >> offset)
+        ballots[q] = unsafe_add(ballots[q], sure >> offset)
+        q = unsafe_add(q, 1)
+        offset = unsafe_sub(256, offset)
+        points[q] = unsafe_add(points[q], x << offset)
+        ballots[q] = unsafe_add(ballots[q], sure << offset)
+    # The ring closes: what fell behind the last place belongs to the first ones.
+    for place: uint256 in range(min(m, 16), bound=16):
+        down: uint256 = 240 - (((m + place) & 15) << 4)
+        up: uint256 = 240 - (place << 4)
+        points[0] = unsafe_add(points[0], ((points[(m + place) >> 4] >> down) & 65535) << up)
+        ballots[0] = unsafe_add(ballots[0], ((ballots[(m + place) >> 4] >> down) & 65535) << up)
+    return points, ballots
+
+
+# Internals: items of batches
+
+
+@internal
+@view
+def _check(
+    group: uint256, refusal: uint256, sent: uint256, id: uint256, struct_hash: bytes32, r: bytes32, vs: bytes32
+) -> uint256:
+    """
+    @notice Decide whether a signed item of a batch comes from who may send it, and for the first time.
+    @param group Set to which the signer must belong
+    @param refusal Code if it does not
+    @param sent Set of those who sent such an item already
+    @param id Signer
+    @param struct_hash Hash of the message's type and fields
+    @param r EIP-2098
+    @param vs EIP-2098
+    @return 0 or why the item is refused
+    """
+    if not self._has(group, id):
+        return refusal
+    if not self._by(id, struct_hash, r, vs):
+        return BAD_SIGNATURE
+    if self._has(sent, id):
+        return ALREADY_SENT
+    return ACCEPTED
+
+
+@internal
+@view
+def _walk(round: uint256, id: uint256, preimage: bytes32) -> uint256:
+    """
+    @notice Decide whether an onion layer hashes to its author's onion head.
+    @param round Current
+    @param id Author
+    @param preimage Layer of this round
+    @return 0 or why it is refused
+    """
+    if not self._has(COMMITTED, id):
+        return NOT_COMMITTED
+    if self._has(REVEALED, id):
+        return ALREADY_SENT
+    head: bytes32 = preimage
+    for i: uint256 in range(min(round - self._layer(id), MAX_ONION_STEPS), bound=MAX_ONION_STEPS):
+        head = keccak256(head)
+    # Without a step a head would be its own preimage: a layer of this round is not revealed yet.
+    if head == preimage or head != self.onion[id]:
+        return WRONG_PREIMAGE
+    return ACCEPTED
+
+
+@internal
+@view
+def _unseal(round: uint256, o: Opening, targets: uint256) -> uint256:
+    """
+    @notice Decide on an opened ballot.
+    @dev A lane is points | doubt << 14. Bit 15 makes the shift that marks the points as seen too wide.
+    @param round Current
+    @param o Item
+    @param targets Lanes that a ranking has
+    @return 0 or why it is refused
+    """
+    if not self._has(BALLOTED, o.id):
+        return WRONG_BALLOT
+    if self._has(OPENED, o.id):
+        return ALREADY_SENT
+    bound: bytes32 = keccak256(abi_encode(domain, round, o.id, o.ranking, o.stop, o.values, o.salt))
+    if bound != self.commitments[o.id] or o.stop > 1:
+        return WRONG_BALLOT
+    seen: uint256 = 0
+    x: uint256 = o.ranking
+    for j: uint256 in range(targets, bound=MAX_TARGETS):
+        seen |= 1 << ((x >> 240) & 49151)
+        x <<= 16
+    if seen != (1 << targets) - 1 or x != 0:
+        return MALFORMED_RANKING
+    if o.place >= self._count(REVEALED) or self._lane(PLACE, o.place) != o.id:
+        return WRONG_PLACE
+    return ACCEPTED
+
+
+@internal
+def _tell(held: uint256[WORDS], sent: uint256):
+    """
+    @notice Count an availability bitmap.
+    @dev Bit-sliced: one addition with carry counts a whole word of updates.
+    @param held Set of authors
+    @param sent How many bitmaps were counted before
+    """
+    # The bitmap that first reaches a plane must write it, carry or not: it holds an older round's bits.
+    reaches: bool = sent & (sent + 1) == 0
+    for w: uint256 in range(self._words(), bound=WORDS):
+        carry: uint256 = held[w]
+        for p: uint256 in range(PLANES):
+            if carry == 0 and not (reaches and (sent + 1) >> p != 0):
+                break
+            x: uint256 = self._plane(w, p, sent)
+            self.planes[w][p] = x ^ carry
+            carry &= x
+
+
+
+
+
+
+
+
+
+
+
+# Membership: acts on the roster only when the next round opens
+
+
+@external
+def invite(who: address):
+    """
+    @notice Let an address join. The owner's call; with `by_vote` only before the start.
+    @param who May join
+    """
+    self._need(msg.sender == owner, NOT_OWNER)
+    self._need(not terms.by_vote or self.phase == IDLE, NOT_OWNER)
+    self._need(not self.excluded[who], NOT_INVITED)
+    self.invited[who] = True
+    log Invited(who=who)
+
+
+@external
+def join(who: address, key: bytes32, onion: bytes32, resources: uint256, role: uint256, r: bytes32, vs: bytes32):
+    """
+    @notice Become an id, come back after leaving, or change keys.
+    @dev Whoever stands on the roster keeps its onion and resources from its commitment on, and in any
+        case from the end of COMMIT on: changed after the beacon they could steer it or a draw.
+    @param who Signer
+    @param key For sealing to it
+    @param onion Head of its hash onion, of the current round
+    @param resources For weights; capped at 65535
+    @param role Member, server, key centre or computing party; fixed at the first time
+    @param r EIP-2098
+    @param vs EIP-2098
+    """
+    struct_hash: bytes32 = keccak256(abi_encode(JOIN_TYPE, self.nonces[who], key, onion, resources, role))
+    self._need(who != empty(address) and self._signer(struct_hash, r, vs) == who, BAD_SIGNATURE)
+    id: uint256 = self.id_of[who]
+    if id == 0:
+        self._need(self.invited[who], NOT_INVITED)
+        self._need(role <= 3, WRONG_ROLE)
+        id = self.n
+        self._need(id < MAX_MEMBERS, FULL)
+        self.n = id + 1
+        self.id_of[who] = id + 1
+        self.address_of[id] = who
+        self._set_lane(REPUTATION, id, INITIAL_REPUTATION)
+        self._set_lane(ROLE, id, role)
+        if self.seat[who]:
+            self._put(SEATED, id)
+    else:
+        id -= 1
+        self._need(not self.excluded[who], NOT_INVITED)
+        self._need(role != 0 or self._has(MEMBER, id) or self.invited[who], NOT_INVITED)
+        self._need(role == self._lane(ROLE, id), WRONG_ROLE)
+        busy: bool = self._has(ROSTER, id) and self.phase > COMMIT or self._has(COMMITTED, id)
+        self._need(not busy or self.phase > OPEN, ALREADY_SENT)
+    if role == 0:
+        self._put(MEMBER, id)
+    self._put(ACTIVE, id)
+    self._set_lane(RESOURCES, id, min(resources, 65535))
+    self._set_onion(id, onion)
+    self.nonces[who] += 1
+    self.invited[who] = False
+    log Joined(who=who, id=id, key=key, onion=onion, resources=min(resources, 65535), role=role)
+
+
+@external
+def status(id: uint256, standing: uint256, r: bytes32, vs: bytes32):
+    """
+    @notice Leave, go away for a while, or come back, from the next round on.
+    @param id Signer
+    @param standing LEFT, AWAY or BACK
+    @param r EIP-2098
+    @param vs EIP-2098
+    """
+    nonce: uint256 = self.nonces[self.address_of[id]]
+    self._need(self._by(id, keccak256(abi_encode(STATUS_TYPE, nonce, standing)), r, vs), BAD_SIGNATURE)
+    self._need(standing <= BACK and self._has(MEMBER, id), NOT_MEMBER)
+    if standing != LEFT:
+        self._need(self._has(ACTIVE, id) == (standing == AWAY), ALREADY_SENT)
+        self._need(standing == BACK or self._active() > terms.min_quorum, TOO_FEW_MEMBERS)
+    self._stand(id, standing)
+
+
+@external
+def motion(kind: uint256, who: address, reason: bytes32, sigs: DynArray[Sig, MAX_MEMBERS]):
+    """
+    @notice Decide by floor(2a/3)+1 signatures of members, where a members are active.
+    @param kind INVITE, EXCLUDE, PAUSE, RESUME or STOP
+    @param who Whom to invite or exclude
+    @param reason Digest of the reason
+    @param sigs Signatures in ascending order of ids
+    """
+    struct_hash: bytes32 = keccak256(abi_encode(MOTION_TYPE, self.motions, kind, who, reason))
+    next: uint256 = 0
+    for s: Sig in sigs:
+        self._need(s.id >= next, UNORDERED_SIGNERS)
+        self._need(self._has(MEMBER, s.id), NOT_MEMBER)
+        self._need(self._by(s.id, struct_hash, s.r, s.vs), BAD_SIGNATURE)
+        next = s.id + 1
+    self._need(len(sigs) >= self._quorum(self._active()), TOO_FEW_SIGNERS)
+    log Carried(nonce=self.motions, kind=kind, who=who, reason=reason)
+    self.motions += 1
+    if kind == INVITE:
+        self.invited[who] = True
+        self.excluded[who] = False
+        log Invited(who=who)
+    elif kind == EXCLUDE:
+        id: uint256 = self.id_of[who]
+        self._need(id != 0 and self._has(MEMBER, id - 1), NOT_MEMBER)
+        self.excluded[who] = True
+        self.invited[who] = False
+        self._stand(id - 1, EXCLUDED)
+    elif kind == PAUSE:
+        self._need(self.phase >= COMMIT and self.phase <= OPEN, WRONG_PHASE)
+        self._halt(PAUSED)
+    elif kind == RESUME:
+        self._need(self.phase == PAUSED, WRONG_PHASE)
+        self.voids = 0
+        self._open_round()
+    else:
+        self._need(kind == STOP and self.phase != STOPPED, WRONG_PHASE)
+        self._halt(STOPPED)
+
+
+# The round
+
+
+@external
+def start():
+    """
+    @notice Open the first round. The owner's call.
+    """
+    self._need(msg.sender == owner, NOT_OWNER)
+    self._need(self.phase == IDLE, WRONG_PHASE)
+    self._need(self._active() >= max(terms.min_quorum, terms.min_updates), TOO_FEW_MEMBERS)
+    self._open_round()
+
+
+
+
+
+
+
+@external
+def commits(round: uint256, items: DynArray[Commit, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Fix sealed updates. The commitment of the last on the roster closes the phase.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, COMMIT)
+    version: uint256 = self.version
+    root: bytes32 = self.set_root
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for c: Commit in items:
+        struct_hash: bytes32 = keccak256(abi_encode(COMMIT_TYPE, round, c.base, c.digest, c.meta))
+        code: uint256 = self._check(ROSTER, NOT_MEMBER, COMMITTED, c.id, struct_hash, c.r, c.vs)
+        if code == ACCEPTED and c.base > version:
+            code = FUTURE_BASE
+        elif code == ACCEPTED and version - c.base > terms.max_staleness:
+            code = STALE_BASE
+        if code == ACCEPTED:
+            accepted = True
+            self._put(COMMITTED, c.id)
+            root = keccak256(abi_encode(root, c.id, c.base, c.digest, c.meta))
+            log Committed(round=round, id=c.id, base=c.base, digest=c.digest, meta=c.meta)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self.set_root = root
+    if self._commits_ready():
+        self._enter(BEACON)
+    return codes
+
+
+@external
+def reveals(round: uint256, items: DynArray[Reveal, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Open onion layers. The last one fixes the beacon.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, BEACON)
+    acc: uint256 = self._acc()
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for v: Reveal in items:
+        code: uint256 = self._walk(round, v.id, v.preimage)
+        if code == ACCEPTED:
+            accepted = True
+            self._put(REVEALED, v.id)
+            self._set_onion(v.id, v.preimage)
+            acc ^= convert(keccak256(abi_encode(v.preimage, v.id)), uint256)
+            log Revealed(round=round, id=v.id, preimage=v.preimage)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self.acc = acc
+    if self._count(REVEALED) == self._count(COMMITTED):
+        self._close_beacon()
+    return codes
+
+
+@external
+def availabilities(round: uint256, items: DynArray[Availability, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Say which updates are held. The last message of the phase freezes V.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, AVAILABLE)
+    sent: uint256 = self._count(HELD_SENT)
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for a: Availability in items:
+        struct_hash: bytes32 = keccak256(abi_encode(AVAILABILITY_TYPE, round, keccak256(abi_encode(a.held))))
+        code: uint256 = self._check(VERIFIER, NOT_VERIFIER, HELD_SENT, a.id, struct_hash, a.r, a.vs)
+        if code == ACCEPTED:
+            accepted = True
+            self._put(HELD_SENT, a.id)
+            self._tell(a.held, sent)
+            sent += 1
+            log Held(round=round, id=a.id, held=a.held)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    if self._frozen_ready():
+        self._freeze()
+    return codes
+
+
+@external
+def ballots(round: uint256, items: DynArray[Ballot, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Fix rankings. The last message of the phase freezes V.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, AVAILABLE)
+    self._need(terms.evaluate, WRONG_PHASE)
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for b: Ballot in items:
+        struct_hash: bytes32 = keccak256(abi_encode(BALLOT_TYPE, round, b.commitment))
+        code: uint256 = self._check(REVEALED, NOT_COMMITTED, BALLOTED, b.id, struct_hash, b.r, b.vs)
+        if code == ACCEPTED:
+            accepted = True
+            self._put(BALLOTED, b.id)
+            self.commitments[b.id] = b.commitment
+            log Balloted(round=round, id=b.id, commitment=b.commitment)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    if self._frozen_ready():
+        self._freeze()
+    return codes
+
+
+@external
+def openings(round: uint256, items: DynArray[Opening, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Show rankings. `select` ends the phase.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, REVEAL)
+    targets: uint256 = self._targets()
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for o: Opening in items:
+        code: uint256 = self._unseal(round, o, targets)
+        if code == ACCEPTED:
+            accepted = True
+            self._put(OPENED, o.id)
+            if o.stop == 1:
+                self._put(STOPPING, o.id)
+            self.rankings[o.place] = o.ranking
+            log BallotOpened(round=round, id=o.id, ranking=o.ranking, stop=o.stop == 1, values=o.values)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    return codes
+
+
+@external
+def select(round: uint256, threshold: uint256, cut: uint256):
+    """
+    @notice Select the K best updates and elect the leader.
+    @dev The caller computes threshold and cut; that exactly K pass proves them to be the K best.
+    @param round Current
+    @param threshold Score of the last update selected
+    @param cut Updates of that score are selected if their place is below
+    """
+    self._need(round == self.round, WRONG_ROUND)
+    self._need(self.phase == REVEAL, WRONG_PHASE)
+    everyone: bool = self._count(OPENED) == self._count(BALLOTED)
+    self._need(everyone or block.timestamp >= self.deadline, TOO_EARLY)
+    points: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
+    ballots: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
+    points, ballots = self._tally(threshold)
+    selected: uint256[WORDS] = empty(uint256[WORDS])
+    eligible: uint256 = 0
+    for place: uint256 in range(self._count(REVEALED), bound=MAX_MEMBERS):
+        offset: uint256 = 240 - ((place & 15) << 4)
+        sure: uint256 = (ballots[place >> 4] >> offset) & 255
+        doubts: uint256 = (ballots[place >> 4] >> (offset + 8)) & 255
+        id: uint256 = self._lane(PLACE, place)
+        if sure == 0 or doubts > sure or not self._has(IN_V, id) or not self._has(OPENED, id):
+            continue
+        eligible += 1
+        sum: uint256 = (points[place >> 4] >> offset) & 65535
+        above: bool = False
+        equal: bool = False
+        if terms.borda:
+            above = sum * 65536 // sure > threshold
+            equal = sum * 65536 // sure == threshold
+        else:
+            above = 2 * (sum >> 8) > sure
+            equal = 2 * (sum & 255) > sure
+        if above or (equal and place < cut):
+            selected[id >> 8] |= 1 << (id & 255)
+    wanted: uint256 = terms.keep
+    if wanted == 0:
+        wanted = (self._count(IN_V) * terms.keep_permille + 999) // 1000
+    self._need(eligible > 0 and self._ones(selected) == min(wanted, eligible), WRONG_SELECTION)
+    self._slash_missing(BALLOTED, OPENED, WITHHELD_BALLOT)
+    self._replace(SELECTED, selected)
+    log Selected(round=round, selected=selected)
+    self._elect(0)
+
+
+
+@external
+def precommits(round: uint256, items: DynArray[Precommit, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Fix the verifiers' own results, for all attempts of the round.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, AGGREGATE)
+    self._need(terms.precommit, WRONG_PHASE)
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for c: Precommit in items:
+        struct_hash: bytes32 = keccak256(abi_encode(PRECOMMIT_TYPE, round, c.commitment))
+        code: uint256 = self._check(VERIFIER, NOT_VERIFIER, PRECOMMITTED, c.id, struct_hash, c.r, c.vs)
+        if code == ACCEPTED:
+            accepted = True
+            self._put(PRECOMMITTED, c.id)
+            self.precommitments[c.id] = c.commitment
+            log Precommitted(round=round, id=c.id, commitment=c.commitment)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    return codes
+
+
+@external
+def propose(round: uint256, attempt: uint256, result: bytes32, evidence: bytes32, r: bytes32, vs: bytes32):
+    """
+    @notice Propose the next model. The leader's message.
+    @param round Current
+    @param attempt Current
+    @param result Digest of the new model
+    @param evidence Digest of what proves it
+    @param r EIP-2098
+    @param vs EIP-2098
+    """
+    self._gate(round, AGGREGATE)
+    self._need(attempt == self.attempt, WRONG_ATTEMPT)
+    struct_hash: bytes32 = keccak256(abi_encode(PROPOSAL_TYPE, round, attempt, result, evidence))
+    self._need(self._by(self.leader, struct_hash, r, vs), NOT_LEADER)
+    self.result = result
+    self.evidence = evidence
+    log Proposed(round=round, attempt=attempt, id=self.leader, result=result, evidence=evidence)
+    self._enter(VERIFY)
+
+
+
+
+@external
+def votes(round: uint256, attempt: uint256, items: DynArray[Vote, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Judge the proposal. A quorum accepts it; more than a third of the verifiers rejects it.
+    @param round Current
+    @param attempt Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, VERIFY)
+    self._need(attempt == self.attempt, WRONG_ATTEMPT)
+    result: bytes32 = self.result
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for v: Vote in items:
+        struct_hash: bytes32 = keccak256(abi_encode(VOTE_TYPE, round, attempt, result, v.approve))
+        code: uint256 = self._check(VERIFIER, NOT_VERIFIER, VOTED, v.id, struct_hash, v.r, v.vs)
+        if v.approve > 1:
+            code = BAD_SIGNATURE
+        elif code == ACCEPTED and v.approve == 1 and terms.precommit:
+            bound: bytes32 = keccak256(abi_encode(domain, round, v.id, result, v.salt))
+            if not self._has(PRECOMMITTED, v.id) or bound != self.precommitments[v.id]:
+                code = WRONG_PRECOMMIT
+        if code == ACCEPTED:
+            accepted = True
+            self._put(VOTED, v.id)
+            if v.approve == 0:
+                self._put(REJECTED, v.id)
+            log Voted(round=round, attempt=attempt, id=v.id, approve=v.approve == 1, salt=v.salt)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    verifiers: uint256 = self._count(VERIFIER)
+    voted: uint256 = self._count(VOTED)
+    rejections: uint256 = self._count(REJECTED)
+    if voted - rejections >= self._quorum(verifiers):
+        if terms.opens:
+            self._enter(OPEN)
+        else:
+            self._end(FINAL, result)
+    elif 3 * rejections > verifiers:
+        self._slash(self.leader, REJECTED_PROPOSAL)
+        self._elect(attempt + 1)
+    elif voted == verifiers:
+        self._elect(attempt + 1)
+    return codes
+
+
+@external
+def opened(round: uint256, items: DynArray[OpeningVote, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
+    """
+    @notice Say what opening the sum gave. A quorum of V for one digest makes it the model.
+    @param round Current
+    @param items Messages
+    @return Code of each item, 0 if accepted
+    """
+    self._gate(round, OPEN)
+    available: uint256 = self._count(IN_V)
+    quorum: uint256 = self._quorum(available)
+    winner: bytes32 = empty(bytes32)
+    burned: bool = False
+    codes: DynArray[uint256, MAX_BATCH] = []
+    accepted: bool = False
+    for v: OpeningVote in items:
+        struct_hash: bytes32 = keccak256(abi_encode(OPENING_TYPE, round, v.digest))
+        code: uint256 = self._check(IN_V, NOT_COMMITTED, OPEN_VOTED, v.id, struct_hash, v.r, v.vs)
+        if code == ACCEPTED:
+            accepted = True
+            self._put(OPEN_VOTED, v.id)
+            votes: uint256 = self.open_counts[struct_hash] + 1
+            self.open_counts[struct_hash] = votes
+            if v.digest == empty(bytes32):
+                burned = burned or votes > available - quorum
+            elif votes >= quorum:
+                winner = v.digest
+            log OpenVoted(round=round, id=v.id, digest=v.digest)
+        codes.append(code)
+    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    if winner != empty(bytes32):
+        self._end(FINAL, winner)
+    elif burned or self._count(OPEN_VOTED) == available:
+        self._end(BURNED, empty(bytes32))
+    return codes
+
+
+@external
+def record(round: uint256, kind: uint256, id: uint256, digest: bytes32, r: bytes32, vs: bytes32):
+    """
+    @notice Leave a record: one a round, kind and signer.
+    @param round That it is about, not after the current one
+    @param kind Not interpreted here
+    @param id Signer
+    @param digest Of what is recorded
+    @param r EIP-2098
+    @param vs EIP-2098
+    """
+    self._need(self._by(id, keccak256(abi_encode(RECORD_TYPE, round, kind, digest)), r, vs), BAD_SIGNATURE)
+    self._need(round <= self.round, WRONG_ROUND)
+    self._use(keccak256(abi_encode(round, kind, id)))
+    log Recorded(round=round, kind=kind, id=id, digest=digest)
+
+
+@external
+def accuse(slot: uint256, id: uint256, round: uint256, a: Claim, b: Claim):
+    """
+    @notice Show two different messages that one id signed for one slot.
+    @param slot COMMIT, PROPOSAL or VOTE
+    @param id Accused
+    @param round Of the messages, started already
+    @param a First message
+    @param b Second message
+    """
+    self._need(round >= 1 and round <= self.round, WRONG_ROUND)
+    attempt: uint256 = a.attempt
+    if slot == COMMIT_SLOT:
+        attempt = 0
+    differ: bool = a.attempt != b.attempt or a.x != b.x or a.y != b.y
+    self._need(differ and slot <= VOTE_SLOT and (slot == COMMIT_SLOT or a.attempt == b.attempt), NOT_EQUIVOCATION)
+    self._claimed(slot, id, round, a)
+    self._claimed(slot, id, round, b)
+    self._use(keccak256(abi_encode(slot, round, attempt, id)))
+    self._slash(id, EQUIVOCATION)
+
+
+@internal
+def _use(key: bytes32):
+    """
+    @notice Refuse what was recorded or judged before.
+    @dev Records hash three words, accusations four: their keys differ.
+    @param key Hash of what must be new
+    """
+    self._need(not self.used[key], ALREADY_SENT)
+    self.used[key] = True
+
+
+@internal
+@view
+def _claimed(slot: uint256, id: uint256, round: uint256, c: Claim):
+    """
+    @notice Refuse a message that the accused did not sign.
+    @dev Commit, Proposal and Vote are four words each, so one encoding serves all.
+    @param slot COMMIT, PROPOSAL or VOTE
+    @param id Accused
+    @param round Of the message
+    @param c Rest of the message
+    """
+    type_hash: bytes32 = COMMIT_TYPE
+    if slot == PROPOSAL_SLOT:
+        type_hash = PROPOSAL_TYPE
+    elif slot == VOTE_SLOT:
+        self._need(convert(c.y, uint256) <= 1, NOT_EQUIVOCATION)
+        type_hash = VOTE_TYPE
+    self._need(self._by(id, keccak256(abi_encode(type_hash, round, c.attempt, c.x, c.y)), c.r, c.vs), BAD_SIGNATURE)
+
+
+@internal
+@view
+def _commits_ready() -> bool:
+    """
+    @notice Is nobody awaited in COMMIT any more?
+    @return Whether the roster has committed, or the buffer is full
+    """
+    committed: uint256 = self._count(COMMITTED)
+    if committed == self._count(ROSTER):
+        return True
+    return terms.buffer != 0 and committed >= max(terms.buffer, terms.min_updates)
+
+
+@external
+def advance(round: uint256):
+    """
+    @notice Go on after a deadline, or when nobody is awaited any more. Anybody's call.
+    @param round Current
+    """
+    self._need(round == self.round, WRONG_ROUND)
+    late: bool = block.timestamp >= self.deadline
+    phase: uint256 = self.phase
+    if phase == COMMIT:
+        self._need(late or self._commits_ready(), TOO_EARLY)
+        if self._count(COMMITTED) >= terms.min_updates:
+            self._enter(BEACON)
+        elif self.extended < terms.extensions:
+            self.extended += 1
+            self._enter(COMMIT)
+        else:
+            self._end(VOID, empty(bytes32))
+    elif phase == BEACON:
+        self._need(late or self._count(REVEALED) == self._count(COMMITTED), TOO_EARLY)
+        self._close_beacon()
+    elif phase == AVAILABLE:
+        self._need(late or self._frozen_ready(), TOO_EARLY)
+        self._freeze()
+    elif phase == REVEAL:
+        hopeless: bool = late and self._count(OPENED) == 0
+        grace: uint256 = terms.durations[REVEAL - 1]
+        self._need(hopeless or block.timestamp >= self.deadline + grace, TOO_EARLY)
+        self._end(VOID, empty(bytes32))
+    else:
+        self._need(phase >= AGGREGATE and phase <= OPEN, WRONG_PHASE)
+        self._need(late, TOO_EARLY)
+        if phase == AGGREGATE:
+            self._slash(self.leader, ABSENT_LEADER)
+            self._elect(self.attempt + 1)
+        elif phase == VERIFY:
+            self._slash_missing(VERIFIER, VOTED, SILENT_VERIFIER)
+            self._elect(self.attempt + 1)
+        else:
+            self._end(BURNED, empty(bytes32))
+
+
+# Getters
+
+
+@external
+@view
+def parameters() -> Parameters:
+    """
+    @notice What of the terms the contract enforces.
+    @return As given to the constructor
+    """
+    return terms
+
+
+@external
+@view
+def member(id: uint256) -> (bool, bool, uint256, uint256, uint256, uint256, uint256):
+    """
+    @notice What is known of an id.
+    @param id Below 1024
+    @return Member; active; role; reputation; reputation when the round opened; resources; rounds absent
+    """
+    return (
+        self._has(MEMBER, id),
+        self._has(ACTIVE, id),
+        self._lane(ROLE, id),
+        self._lane(REPUTATION, id),
+        self._lane(SNAPSHOT, id),
+        self._lane(RESOURCES, id),
+        self._lane(ABSENT, id),
+    )
+
+
+@external
+@view
+def marks(id: uint256) -> bool[13]:
+    """
+    @notice What an id did, and is, in this round.
+    @param id Anything
+    @return Roster, committed, revealed, availability sent, in V, balloted, opened, selected, verifier,
+        voted, tried as leader, in the drawn committee, slashed
+    """
+    marks: bool[13] = empty(bool[13])
+    for kind: uint256 in range(13):
+        marks[kind] = self._has(kind, id)
+    return marks
+
+
+@external
+@view
+def onion_round(id: uint256) -> uint256:
+    """
+    @notice The round to which an id's onion head belongs.
+    @param id Below 1024
+    @return Round
+    """
+    return self._layer(id)
+
+
+@external
+@view
+def commitment(id: uint256) -> bytes32:
+    """
+    @notice The commitment of an id's ballot of this round.
+    @param id Anything
+    @return Zero if there is none
+    """
+    if self._has(BALLOTED, id):
+        return self.commitments[id]
+    return empty(bytes32)
+
+
+@external
+@view
+def precommit(id: uint256) -> bytes32:
+    """
+    @notice The commitment of a verifier's own result of this round.
+    @param id Anything
+    @return Zero if there is none
+    """
+    if self._has(PRECOMMITTED, id):
+        return self.precommitments[id]
+    return empty(bytes32)
+
+
+@external
+@view
+def places(place: uint256) -> uint256:
+    """
+    @notice Who stands at a place of the ring; known from AVAILABLE to OPEN.
+    @param place Below the number of those who revealed
+    @return Id; 2**256 - 1 if there is no such place
+    """
+    if self.phase < AVAILABLE or self.phase > OPEN or place >= self._count(REVEALED):
+        return NOBODY
+    return self._lane(PLACE, place)
+
+
+@external
+@view
+def recorded(round: uint256, kind: uint256, id: uint256) -> bool:
+    """
+    @notice Was this record made?
+    @param round That it is about
+    @param kind Of the record
+    @param id Author
+    @return Whether it was
+    """
+    return self.used[keccak256(abi_encode(round, kind, id))]
+
+
+@external
+@view
+def committed() -> uint256:
+    """
+    @notice How many committed in this round.
+    @return 0 to 1024
+    """
+    return self._count(COMMITTED)
+
+
+@external
+@view
+def revealed() -> uint256:
+    """
+    @notice How many revealed in this round.
+    @return 0 to 1024
+    """
+    return self._count(REVEALED)
+
+
+@external
+@view
+def opened_count() -> uint256:
+    """
+    @notice How many opened a ballot in this round.
+    @return 0 to 1024
+    """
+    return self._count(OPENED)
+
+
+@external
+@view
+def stops() -> uint256:
+    """
+    @notice How many of the opened ballots wish the training to end.
+    @return 0 to 1024
+    """
+    return self._count(STOPPING)
+
+
+@external
+@view
+def approvals() -> uint256:
+    """
+    @notice How many approved the current proposal.
+    @return 0 to 1024
+    """
+    return self._ones(self._without(VOTED, REJECTED))
+
+
+@external
+@view
+def rejections() -> uint256:
+    """
+    @notice How many rejected the current proposal.
+    @return 0 to 1024
+    """
+    return self._count(REJECTED)

@@ -1,0 +1,1 @@
+"""Ledgers: the federation's contract on an EVM chain, embedded in the process or anywhere."""

@@ -1,0 +1,123 @@
+"""What a node has done, in one SQLite file: a node killed between any two effects goes on from here.
+
+An entry is written before its effect and never changes, so that a node never signs two different
+messages for one slot.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from hansa import errors
+
+SCHEMA = """
+create table if not exists owner (id integer primary key check (id = 0), federation blob not null, who blob not null);
+create table if not exists entries (
+    round integer not null, key text not null, value blob not null, primary key (round, key)
+) without rowid;
+"""
+
+
+class Journal:
+    """Entries by round and key. Open one with `open_journal`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._db = connection
+        self._path = path
+
+    def get(self, round: int, key: str) -> bytes | None:
+        """An entry's value, or None."""
+        row = self._run("select value from entries where round = ? and key = ?", (round, key)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def keys(self, round: int) -> set[str]:
+        """Keys of a round's entries."""
+        return {row[0] for row in self._run("select key from entries where round = ?", (round,))}
+
+    def put(self, round: int, entries: dict[str, bytes]) -> None:
+        """Write entries, all or none.
+
+        Raises `Misconfigured` when one exists with another value: two nodes share this journal.
+        """
+        try:
+            with self._db:
+                self._db.execute("begin immediate")
+                self._db.executemany(
+                    "insert into entries values (?, ?, ?)", [(round, k, v) for k, v in entries.items()]
+                )
+        except sqlite3.IntegrityError as e:
+            if all(self.get(round, k) == v for k, v in entries.items()):
+                return
+            raise errors.Misconfigured(
+                f"{self._path} already holds other entries of round {round}",
+                hint="Two nodes must not share a journal: stop one of them.",
+            ) from e
+        except sqlite3.Error as e:
+            raise self._broken(e) from e
+
+    def once(self, round: int, key: str, make: Callable[[], bytes]) -> bytes:
+        """The entry's value; made and written first if there is none."""
+        value = self.get(round, key)
+        if value is None:
+            value = make()
+            self.put(round, {key: value})
+        return value
+
+    def latest(self, key: str, before: int) -> bytes | None:
+        """The value that an entry had in the last round before `before` that has it, or None."""
+        query = "select value from entries where key = ? and round < ? order by round desc limit 1"
+        row = self._run(query, (key, before)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def forget(self, before: int) -> None:
+        """Drop the entries of rounds before `before`, but the newest of those that `latest` may want."""
+        query = """delete from entries where round < ?1 and (key not in ('residual', 'best') or round <
+            (select max(round) from entries e where e.key = entries.key and e.round < ?1))"""
+        self._run(query, (before,))
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and close it."""
+        self._run("pragma wal_checkpoint(truncate)", ())
+        self._db.close()
+
+    def _run(self, query: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(query, values)
+        except sqlite3.Error as e:
+            raise self._broken(e) from e
+
+    def _broken(self, cause: sqlite3.Error) -> errors.HansaError:
+        if "full" in str(cause):
+            return errors.Unavailable(
+                f"cannot write {self._path}: the disk is full", hint="Free some space, then go on with --resume."
+            )
+        return errors.Misconfigured(
+            f"the journal {self._path} cannot be used: {cause}",
+            hint="Restore it from a backup; without it the node cannot know what it signed.",
+        )
+
+
+def open_journal(path: Path | None, federation: bytes, who: bytes, *, durable: bool = True) -> Journal:
+    """Open or make the journal of one member of one federation; `path` None keeps it in memory.
+
+    `durable` waits for the disk at each entry, so that a power cut loses nothing that was signed; a
+    simulation does without. Raises `Misconfigured` for a journal that is broken or somebody else's.
+    """
+    name = "memory" if path is None else str(path)
+    try:
+        db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
+        db.execute("pragma journal_mode = wal")
+        db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+        db.executescript(SCHEMA)
+        db.execute("insert or ignore into owner values (0, ?, ?)", (federation, who))
+        owner = db.execute("select federation, who from owner").fetchone()
+    except sqlite3.Error as e:
+        raise errors.Misconfigured(f"the journal {name} cannot be opened: {e}", hint="Restore a backup.") from e
+    if (bytes(owner[0]), bytes(owner[1])) != (federation, who):
+        raise errors.Misconfigured(
+            f"the journal {name} belongs to another member or federation",
+            hint="Give each member and federation a journal of its own.",
+        )
+    return Journal(db, name)

@@ -1,0 +1,300 @@
+"""Terms: what all members agree on. Which combinations are refused and why, and what the contract enforces.
+
+`Draft` is the terms as written in `federation.toml`; `complete` adds what only the app can tell (its digest
+and the initial model). `terms_digest` is the name of the result on the chain.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import IntEnum
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+
+from hansa import encoding, errors
+from hansa.records import (
+    AggregationTerms,
+    Governance,
+    GovernanceTerms,
+    Layout,
+    Parameters,
+    Release,
+    SelectionTerms,
+    Terms,
+    Training,
+)
+
+SCHEMES: Final = ("plaintext", "secagg", "tee", "mpc")
+AVAILABLE_SCHEMES: Final = ("plaintext",)
+MIN_SELECTION: Final = 4
+MIN_COHORT: Final = 3
+ORDER_RULES: Final = ("median", "trimmed-mean", "krum", "multi-krum")
+"""Rules that compare members' values or distances, so that they need every value of each update."""
+PHASES: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Terms before the model is known; fields as in `records.Terms`."""
+
+    name: str
+    scheme: str
+    governance: Governance
+    privacy: str
+    training: Training = field(default_factory=Training)
+    selection: SelectionTerms = field(default_factory=SelectionTerms)
+    aggregation: AggregationTerms = field(default_factory=AggregationTerms)
+    govern: GovernanceTerms = field(default_factory=GovernanceTerms)
+    release: Release = field(default_factory=Release)
+    retain_rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Values that cannot go together: the key at fault, why, and the nearest safe choice."""
+
+    key: str
+    reason: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}. {self.advice}"
+
+
+def complete(draft: Draft, *, app: bytes, layout: Layout, initial: bytes, initial_seed: int) -> Terms:
+    """The terms: `draft` with the digest of `app.py`, the model's layout, and digest and seed of its start."""
+    written = {f.name: getattr(draft, f.name) for f in fields(draft)}
+    return Terms(**written, app=app, layout=layout, initial=initial, initial_seed=initial_seed)
+
+
+def check_terms(terms: Draft | Terms) -> None:
+    """Raises `Misconfigured` naming every conflict of the terms, its reason and the nearest safe choice."""
+    found = conflicts(terms)
+    if found:
+        raise errors.Misconfigured(
+            "; ".join(f"{c.key}: {c.reason}" for c in found), hint=" ".join(c.advice for c in found)
+        )
+
+
+def conflicts(terms: Draft | Terms) -> tuple[Conflict, ...]:
+    """Everything in the terms that is unsafe, has no meaning or is not offered, in the order of the file."""
+    return tuple(_conflicts(terms))
+
+
+def _conflicts(terms: Draft | Terms) -> Iterator[Conflict]:
+    yield from _offered(terms)
+    yield from _scheme_pairs(terms)
+    yield from _order_rules(terms)
+    yield from _counts(terms)
+
+
+def _offered(terms: Draft | Terms) -> Iterator[Conflict]:
+    if terms.scheme not in AVAILABLE_SCHEMES:
+        yield Conflict(
+            "[federation] scheme",
+            f'"{terms.scheme}" is not offered by this version',
+            'Use scheme = "plaintext", in which every member sees every update.',
+        )
+    if terms.privacy != "off":
+        yield Conflict(
+            "[privacy] differential_privacy",
+            f'"{terms.privacy}" is not offered by this version',
+            'Write differential_privacy = "off": updates then carry no noise.',
+        )
+
+
+def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
+    scheme, training, rule = terms.scheme, terms.training, terms.aggregation.rule
+    if scheme in ("secagg", "mpc") and terms.selection.rule != "none":
+        yield Conflict(
+            "[selection] rule",
+            f'"{terms.selection.rule}" ranks single updates, and {scheme} shows none',
+            'Use rule = "none".',
+        )
+    if scheme == "secagg":
+        if rule in ORDER_RULES:
+            yield Conflict(
+                "[aggregation] rule",
+                f'"{rule}" compares single updates, and secagg shows only their sum',
+                'Use rule = "clipped-mean", which each member applies to itself.',
+            )
+        if training.min_members < MIN_COHORT:
+            yield Conflict(
+                "[training] min_members",
+                f"a sum of {training.min_members} updates does not hide one of them",
+                f"Use min_members = {MIN_COHORT} or more.",
+            )
+        if training.mode == "asynchronous":
+            yield Conflict(
+                "[training] mode",
+                "secagg opens one fixed set a round, and late updates belong to none",
+                'Use mode = "synchronous".',
+            )
+    if scheme in ("secagg", "tee") and training.gamma < 1:
+        yield Conflict(
+            "[training] gamma",
+            f"sparse updates under {scheme} show which parameters a member's data touch",
+            "Use gamma = 1.0.",
+        )
+    if scheme in ("secagg", "tee") and terms.govern.invitation == "owner":
+        yield Conflict(
+            "[governance] invitation",
+            f"under {scheme} an owner could invite a made-up cohort around one victim",
+            'Use invitation = "vote".',
+        )
+
+
+def _order_rules(terms: Draft | Terms) -> Iterator[Conflict]:
+    training, rule = terms.training, terms.aggregation.rule
+    if rule in ORDER_RULES and training.gamma < 1:
+        yield Conflict(
+            "[training] gamma",
+            f'with sparse updates the zeros win under rule "{rule}"',
+            'Use gamma = 1.0, or rule = "weighted-mean".',
+        )
+    if rule in ORDER_RULES and training.mode == "asynchronous":
+        yield Conflict(
+            "[training] mode",
+            f'rule "{rule}" compares updates, and those from different models cannot be compared',
+            'Use mode = "synchronous", or rule = "weighted-mean".',
+        )
+    if training.mode == "synchronous" and (training.buffer or training.max_staleness):
+        yield Conflict(
+            "[training] mode",
+            "buffer and max_staleness have a meaning only in asynchronous training",
+            'Use mode = "asynchronous", or leave both at 0.',
+        )
+
+
+def _counts(terms: Draft | Terms) -> Iterator[Conflict]:
+    training, selection, aggregation = terms.training, terms.selection, terms.aggregation
+    if selection.rule != "none" and training.min_members < MIN_SELECTION:
+        yield Conflict(
+            "[training] min_members",
+            f"selection needs at least {MIN_SELECTION} members, not {training.min_members}",
+            f'Use min_members = {MIN_SELECTION}, or [selection] rule = "none".',
+        )
+    if training.buffer and training.buffer < training.min_members:
+        yield Conflict(
+            "[training] buffer",
+            f"a round of {training.buffer} updates never has min_members = {training.min_members}",
+            f"Use buffer = {training.min_members} or more.",
+        )
+    least = _least_aggregated(terms)
+    needed = 2 * aggregation.malicious + 3
+    if aggregation.rule in ("krum", "multi-krum") and least < needed:
+        yield Conflict(
+            "[aggregation] malicious",
+            f'rule "{aggregation.rule}" with {aggregation.malicious} malicious members needs {needed} updates, '
+            f"and a round may have {least}",
+            f"Raise [training] min_members, or use malicious = {max(0, (least - 3) // 2)} or fewer.",
+        )
+    if aggregation.rule == "clipped-mean" and aggregation.clip_norm == 0:
+        yield Conflict(
+            "[aggregation] clip_norm",
+            'rule "clipped-mean" needs the norm to clip at',
+            'Use clip_norm = 1.0, or rule = "weighted-mean".',
+        )
+
+
+def _least_aggregated(terms: Draft | Terms) -> int:
+    members = terms.training.min_members
+    if terms.selection.rule == "none":
+        return members
+    kept = terms.selection.keep or math.ceil(members * keep_permille(terms.selection) / 1000)
+    return min(members, kept)
+
+
+def keep_permille(selection: SelectionTerms) -> int:
+    """Thousandths of the eligible updates to keep. Rounded down: the contract rounds the product up."""
+    return 1000 - math.ceil(round(1000 * selection.assume_malicious, 6))
+
+
+def parameters(terms: Terms) -> Parameters:
+    """What the contract enforces of these terms."""
+    training, selection, govern = terms.training, terms.selection, terms.govern
+    return Parameters(
+        digest=terms_digest(terms),
+        governance=terms.governance,
+        evaluate=selection.rule != "none",
+        opens=terms.scheme == "secagg",
+        precommit=govern.precommit,
+        by_vote=govern.invitation == "vote",
+        borda=selection.rule == "borda",
+        targets=selection.targets,
+        keep=selection.keep,
+        keep_permille=keep_permille(selection),
+        min_updates=training.min_members,
+        min_quorum=training.min_members,
+        buffer=training.buffer,
+        max_staleness=training.max_staleness,
+        rounds=training.rounds,
+        epoch=govern.epoch,
+        committee=govern.committee,
+        attempts=govern.attempts,
+        extensions=govern.extensions,
+        max_voids=training.max_failed_rounds,
+        max_absent=govern.max_absent,
+        weight_cap=govern.weight_cap,
+        penalty=govern.penalty,
+        durations=(training.deadline,) * PHASES,
+    )
+
+
+def terms_digest(terms: Terms) -> bytes:
+    """SHA-256 of the canonical encoding, 32 bytes."""
+    return encoding.digest(encoding.encode(terms))
+
+
+def decode_terms(data: bytes) -> Terms:
+    """Read what `encoding.encode(terms)` wrote.
+
+    Raises `Untrusted` for bytes that are not canonical, lack a field, have another, or one of another type.
+    """
+    try:
+        return _read(Terms, encoding.decode(data), "terms")  # type: ignore[no-any-return]
+    except errors.Untrusted as e:
+        raise errors.Untrusted(str(e), hint=e.hint, digest=encoding.digest(data)) from e
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value` as the annotated type `kind`; the inverse of what `encoding.encode` does to dataclasses."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _read_union(arguments, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise errors.Untrusted(f"{where} is not a list")
+        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
+        if len(kinds) != len(value):
+            raise errors.Untrusted(f"{where} has {len(value)} items instead of {len(kinds)}")
+        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if is_dataclass(kind):
+        return _read_record(kind, value, where)
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
+        if type(value) is not int or value not in set(kind):
+            raise errors.Untrusted(f"{where} is not one of {kind.__name__}")
+        return kind(value)
+    if type(value) is not kind:
+        raise errors.Untrusted(f"{where} is a {type(value).__name__}, not a {kind.__name__}")
+    return value
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    for kind in kinds:
+        if kind is type(None) and value is None:
+            return None
+        try:
+            return _read(kind, value, where)
+        except errors.Untrusted:
+            continue
+    raise errors.Untrusted(f"{where} has a type that its field does not allow")
+
+
+def _read_record(kind: Any, value: Any, where: str) -> Any:
+    hints = get_type_hints(kind)
+    if not isinstance(value, dict) or value.keys() != hints.keys():
+        raise errors.Untrusted(f"{where} has other fields than {kind.__name__}")
+    return kind(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})

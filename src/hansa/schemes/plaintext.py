@@ -1,0 +1,126 @@
+"""Scheme `plaintext`: every member of the roster reads every update; the store's operator reads none.
+
+A party makes one grant for the readers of a roster (see `crypto.sealing`); all that it seals while these
+readers stay names that grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from hansa import encoding, errors
+from hansa.crypto import sealing
+from hansa.ports import Entropy, Sealed
+from hansa.protocol.state import State
+from hansa.protocol.timing import unpack_meta
+from hansa.protocol.updates import check_update, decode_update, encode_update
+from hansa.records import Limits, Update
+
+Fetch = Callable[[bytes], bytes]
+Readers = Mapping[int, bytes]
+
+
+def readers_digest(readers: Mapping[int, bytes]) -> bytes:
+    """Digest of who may read: ids and public keys."""
+    return encoding.digest(encoding.encode([[id, readers[id]] for id in sorted(readers)]))
+
+
+def update_context(domain: bytes, round: int, member: int, version: int) -> bytes:
+    """What a sealed update is bound to."""
+    return encoding.encode([domain, "update", round, member, version])
+
+
+def model_context(domain: bytes, version: int, author: int) -> bytes:
+    """What a sealed model is bound to."""
+    return encoding.encode([domain, "model", version, author])
+
+
+class Plaintext:
+    """One party's end of the scheme: its id, its X25519 private key, its randomness."""
+
+    def __init__(self, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> None:
+        self._id = id
+        self._private_key = private_key
+        self._entropy = entropy
+        self._limits = limits
+        self._length = length
+        self._grant: tuple[bytes, bytes, bytes] | None = None
+        self._open_grant = lru_cache(maxsize=2048)(self._unwrap)
+
+    def seal(self, state: State, update: Update) -> Sealed:
+        """An update sealed to the readers of its round."""
+        context = update_context(state.domain, update.round, update.member, update.version)
+        return self._seal(state, encode_update(update), context, f"update/{update.round}")
+
+    def check(self, state: State, member: int, blob: bytes, fetch: Fetch) -> Update:
+        """Open a member's blob and hold it against its commitment.
+
+        Raises `Untrusted`; what `fetch` raises where the grant cannot be had.
+        """
+        commit = state.current.commits[member]
+        context = update_context(state.domain, commit.round, member, commit.base)
+        data = self._open(state.domain, state.current.readers, member, blob, context, fetch)
+        update = decode_update(data, limits=self._limits, length=self._length)
+        timestamp, millis, examples = unpack_meta(commit.meta)
+        check_update(
+            update,
+            federation=state.domain,
+            round=commit.round,
+            member=member,
+            version=commit.base,
+            base=state.models[commit.base],
+            length=self._length,
+            examples=examples,
+            millis=millis,
+            timestamp=timestamp,
+        )
+        return update
+
+    def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
+        """A model sealed to the readers of the round that made it."""
+        return self._seal(state, checkpoint, model_context(state.domain, version, self._id), f"model/{version}")
+
+    def open_release(
+        self, domain: bytes, readers: Readers, author: int, version: int, blob: bytes, fetch: Fetch
+    ) -> bytes:
+        """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
+        return self._open(domain, readers, author, blob, model_context(domain, version, author), fetch)
+
+    def _seal(self, state: State, plaintext: bytes, context: bytes, label: str) -> Sealed:
+        secret, grant = self._own_grant(state)
+        blob = sealing.seal(
+            plaintext, secret, encoding.digest(grant), context, entropy=lambda n: self._entropy(label, n)
+        )
+        return Sealed(blob, (grant,))
+
+    def _own_grant(self, state: State) -> tuple[bytes, bytes]:
+        readers = state.current.readers
+        roster = readers_digest(readers)
+        if self._grant is None or self._grant[0] != roster:
+            label = f"grant/{roster.hex()}"
+            drawn = iter(range(len(readers)))
+            secret = self._entropy(label, sealing.SECRET_BYTES)
+            grant = sealing.make_grant(
+                secret,
+                readers,
+                sealing.grant_context(state.domain, roster, self._id),
+                entropy=lambda n: self._entropy(f"{label}/{next(drawn)}", n),
+            )
+            self._grant = (roster, secret, grant)
+        return self._grant[1], self._grant[2]
+
+    def _open(
+        self, domain: bytes, readers: Readers, author: int, blob: bytes, context: bytes, fetch: Fetch
+    ) -> bytes:
+        grant = fetch(sealing.read_header(blob).grant)
+        secret = self._open_grant(grant, sealing.grant_context(domain, readers_digest(readers), author))
+        return sealing.open_sealed(blob, secret, context, limit=self._limits.blob)
+
+    def _unwrap(self, data: bytes, context: bytes) -> bytes:
+        return sealing.open_grant(data, self._id, self._private_key, context)
+
+
+def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> Plaintext:
+    """The scheme's end of one party, for models of `length` values."""
+    return Plaintext(id, private_key, entropy, limits, length)

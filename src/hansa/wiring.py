@@ -1,0 +1,42 @@
+"""Chooses adapters. The only dynamic import of the package; a name is looked up in a list, never built."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, cast
+
+from hansa import errors
+from hansa.app import TrainerOptions
+from hansa.ports import Entropy, Scheme, Store, Trainer
+from hansa.records import Limits
+
+SCHEMES = {"plaintext": "hansa.schemes.plaintext"}
+TRAINERS = {"torch": "hansa.trainers.torch"}
+STORES = {"objects": "hansa.stores.objects"}
+
+
+def _create(table: dict[str, str], name: str) -> Any:
+    if name not in table:
+        raise errors.Misconfigured(f"there is no adapter {name!r}", hint=f"There are: {', '.join(table)}.")
+    try:
+        return import_module(table[name]).create
+    except ModuleNotFoundError as e:
+        raise errors.Misconfigured(
+            f"{name} needs the package {e.name!r}", hint=f"pip install 'hansa[{name}]'"
+        ) from e
+
+
+def scheme(name: str, *, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> Scheme:
+    """One party's end of a scheme."""
+    make = _create(SCHEMES, name)
+    return cast(Scheme, make(id=id, private_key=private_key, entropy=entropy, limits=limits, length=length))
+
+
+def trainer(name: str, options: TrainerOptions) -> Trainer:
+    """A trainer of an app."""
+    return cast(Trainer, _create(TRAINERS, name)(options))
+
+
+def store(url: str, **options: Any) -> Store:
+    """An object store by URL or folder."""
+    return cast(Store, _create(STORES, "objects")(url, **options))
