@@ -202,11 +202,13 @@ def test_a_transaction_sent_twice_counts_once(place: Place) -> None:
     ids=["chain", "gas", "truncated", "empty"],
 )
 def test_bad_transactions_are_faults(place: Place, change: dict[str, Any]) -> None:
+    if place.kind == "anvil-legacy" and "chain_id" in change:
+        pytest.skip("anvil takes any chain id before London")
     call = Call(OTHER.address, b"", gas=change.get("gas", 21_000))
     signed = transactions.sign_transaction(
         SIGNER,
         change.get("chain_id", CHAIN_ID),
-        change.get("nonce", 0),
+        0,
         call,
         Fee(10**10, legacy=place.kind == "anvil-legacy"),
     )

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rlp
+from eth_hash.auto import keccak
 from tests import ticker
 
 from hansa import errors
 from hansa.ledger import transactions
-from hansa.ledger.embedded import Chain, Genesis, Replay, open_chain, read_journal, replay
+from hansa.ledger.embedded import Chain, Entry, Genesis, Replay, open_chain, read_journal, replay
 from hansa.ledger.rpc import Fault, hexed, quantity
 from hansa.ledger.transactions import Call, Fee
 
@@ -179,6 +181,21 @@ def test_a_journal_with_gaps_is_untrusted(tamper: Callable[[list], list], undist
     genesis, entries = read_journal(undisturbed)
     with pytest.raises(errors.Untrusted):
         list(replay(genesis, tamper(list(entries))))
+
+
+def test_calls_nested_without_end_are_untrusted_and_no_crash(undisturbed: Path) -> None:
+    genesis, entries = read_journal(undisturbed)
+    itself = bytes.fromhex("600080808080305af1")  # call(gas, address(this), 0, 0, 0, 0, 0)
+    creation = bytes.fromhex("68" + itself.hex() + "60005260096017f3")
+    contract = keccak(rlp.encode([SIGNER.address, 0]))[12:]
+    calls = [Call(None, creation, 10**6), Call(contract, b"", 9 * 10**8)]
+    raws = [
+        transactions.sign_transaction(SIGNER, GENESIS.chain_id, n, call, Fee())
+        for n, call in enumerate(calls)
+    ]
+    hostile = Entry(1, genesis.timestamp, tuple(raws), bytes(32), bytes(32))
+    with pytest.raises(errors.Untrusted, match="too deep"):
+        list(replay(genesis, [next(entries), hostile]))
 
 
 def audit(path: Path) -> bool:

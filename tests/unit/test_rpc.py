@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
+import hansa.ledger.embedded  # noqa: F401, its py-evm raises Python's recursion limit
 from hansa import errors
 from hansa.ledger import rpc
 from hansa.ledger.rpc import Endpoint, Fault

@@ -18,8 +18,11 @@ from eth.db.backends.base import BaseAtomicDB
 from eth.db.trie import make_trie_root_and_nodes
 from eth.exceptions import OutOfGas, PyEVMError, VMError
 from eth.vm.chain_context import ChainContext
+from eth.vm.forks.byzantium.constants import EIP658_TRANSACTION_STATUS_CODE_FAILURE as FAILED
+from eth.vm.forks.byzantium.constants import EIP658_TRANSACTION_STATUS_CODE_SUCCESS as SUCCEEDED
 from eth.vm.forks.paris.blocks import ParisBlockHeader
 from eth.vm.spoof import SpoofTransaction
+from eth_hash.auto import keccak
 from eth_keys.exceptions import BadSignature
 from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.exceptions import ValidationError
@@ -161,12 +164,14 @@ def execute(
         except ValidationError as e:
             results.append(Fault(-32000, str(e)))
             continue
-        receipt = Machine.make_receipt(header.copy(gas_used=used), transaction, computation, state)
-        used = receipt.gas_used
+        used += Machine.finalize_gas_used(transaction, computation)
+        receipt = transaction.make_receipt(
+            FAILED if computation.is_error else SUCCEEDED, used, computation.get_log_entries()
+        )
         bloom |= receipt.bloom
         transactions.append(transaction)
         receipts.append(receipt)
-        results.append(transaction.hash)
+        results.append(keccak(raw))
     state.persist()
     header = header.copy(
         state_root=state.state_root,
@@ -190,7 +195,7 @@ def decode(raw: bytes) -> SignedTransactionAPI:
 
 def _admit(state: StateAPI, transaction: SignedTransactionAPI, gas_left: int) -> None:
     """Raise `ValidationError`, worded as geth does, for a transaction that no block may hold."""
-    if transaction.chain_id not in (None, state.execution_context.chain_id):
+    if transaction.chain_id != state.execution_context.chain_id:
         raise ValidationError("invalid chain id for signer")
     if transaction.gas > gas_left:
         raise ValidationError("exceeds block gas limit")

@@ -343,7 +343,10 @@ class Replay:
         if entry.number:
             if entry.timestamp < chain.time:
                 raise errors.Untrusted(f"time runs backwards in journal row {entry.number}")
-            chain.mine(entry.transactions, entry.timestamp)
+            try:
+                chain.mine(entry.transactions, entry.timestamp)
+            except RecursionError as e:
+                raise errors.Untrusted(f"journal row {entry.number} nests calls too deep") from e
             if chain.height != entry.number:
                 raise errors.Untrusted(f"journal row {entry.number} holds no valid transaction")
         self._next += 1

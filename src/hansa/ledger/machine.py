@@ -6,6 +6,7 @@ frame and burns its gas, so what an instruction leaves on the stack when it fail
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,12 @@ from eth.vm.forks.paris import ParisVM
 from eth.vm.forks.paris.computation import ParisComputation
 from eth.vm.forks.paris.opcodes import PARIS_OPCODES
 from eth.vm.forks.paris.state import ParisState
+
+RECURSION_LIMIT = 5_000
+"""Python frames. The import of `eth` allows 100,000, for calls of contracts 1,024 deep. That is more
+than the C stack holds, and then a stranger's deeply nested JSON would kill the process."""
+
+sys.setrecursionlimit(RECURSION_LIMIT)
 
 VERY_LOW, BASE, MID, HIGH, JUMPDEST = 3, 2, 8, 10, 1
 """Gas of instruction classes: yellow paper, appendix G."""

@@ -26,17 +26,17 @@ class Relayed:
 
 def folder(state: State, slot: str) -> str:
     """Where messages of one slot of the running round lie."""
-    return f"outbox/{state.domain.hex()}/{state.round}/{slot.replace(':', '-')}/"
+    return f"outbox/{state.domain.hex()}/{state.round}/{slot.replace(':', '-')}"
 
 
 def put(store: Store, state: State, slot: str, id: int, data: bytes) -> None:
     """Leave a message for the relays."""
-    store.put_at(f"{folder(state, slot)}{id}", data)
+    store.put_at(f"{folder(state, slot)}/{id}", data)
 
 
 def get(store: Store, state: State, slot: str, id: int) -> bytes:
     """A message. Raises `Unavailable`, `Untrusted`."""
-    return store.get_at(f"{folder(state, slot)}{id}", limit=ITEM_LIMIT)
+    return store.get_at(f"{folder(state, slot)}/{id}", limit=ITEM_LIMIT)
 
 
 def senders(store: Store, state: State, slot: str) -> frozenset[int]:

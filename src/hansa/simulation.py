@@ -1,0 +1,454 @@
+"""N nodes in one process, against an embedded chain and a folder: the deployment, with a clock of its own.
+
+The chain's clock is the scheduler's. One pass over all nodes in which something happens takes one second;
+when nothing is left to do, time jumps to where the plan says that somebody may act again. So a run is a
+function of its settings, and a run that was killed goes on to the same model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import rlp
+from eth_hash.auto import keccak
+
+from hansa import app, attacks, encoding, errors, runfolder, wiring
+from hansa.app import EvaluateTask, Site, TrainerOptions, TrainResult, TrainTask, Values
+from hansa.config import FederationFile
+from hansa.crypto import sealing, signatures
+from hansa.hostile import HostileTrainer
+from hansa.ledger.blocks import Genesis
+from hansa.ledger.embedded import Chain, open_chain
+from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
+from hansa.ledger.rpc import Rpc
+from hansa.ledger.transactions import account
+from hansa.node.daemon import Identity, Node, World
+from hansa.node.journal import open_journal
+from hansa.node.onion import Onion
+from hansa.ports import Entropy, Ledger, Store, Trainer, View
+from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import messages as msg
+from hansa.protocol import plan, rules
+from hansa.protocol.events import Event
+from hansa.protocol.history import RoundStory, tell
+from hansa.protocol.model import from_arrays, parameters, to_arrays, to_safetensors
+from hansa.protocol.terms import complete, terms_digest
+from hansa.protocol.terms import parameters as contract_parameters
+from hansa.records import Governance, Limits, Model, Outcome, Phase, Role, Terms
+from hansa.runfolder import RunRecord
+
+CHAIN_ID = 4_820_657
+GENESIS_TIME = 1_800_000_000
+RESOURCES = 10
+"""Declared resources of every simulated member."""
+
+Progress = Callable[[Event, "Simulation"], None]
+
+
+class Clock:
+    """Virtual time in whole seconds."""
+
+    def __init__(self, now: int, follow: Callable[[int], None]) -> None:
+        self._now = now
+        self._follow = follow
+
+    def __call__(self) -> int:
+        """The time."""
+        return self._now
+
+    def move(self, now: int) -> None:
+        """Set the time, and the chain's with it."""
+        self._now = now
+        self._follow(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A simulated party: what it signs and seals with. All of it comes from the run's seed."""
+
+    name: str
+    role: Role
+    secret: bytes
+    sealing_key: bytes
+    onion: Onion
+    entropy: Entropy
+
+    def __repr__(self) -> str:
+        return f"Party({self.name})"
+
+    @property
+    def address(self) -> bytes:
+        """The 20-byte address that signs."""
+        return signatures.address(self.secret)
+
+    def sign(self, message_hash: bytes) -> bytes:
+        """A 64-byte signature."""
+        return signatures.sign(self.secret, message_hash)
+
+
+def party(seed: int, name: str, role: Role = Role.MEMBER) -> Party:
+    """The party of this name in all simulations with this seed. For simulations only: the keys are public."""
+
+    def derive(purpose: str, n: int) -> bytes:
+        return hashlib.shake_256(encoding.encode(["hansa/simulation", seed, name, purpose])).digest(n)
+
+    onion = Onion(derive("onion", 32))
+    return Party(name, role, derive("signer", 32), derive("sealing", 32), onion, derive)
+
+
+class Ahead:
+    """A trainer that may be told beforehand what it will be asked, so that workers train in parallel."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._ready: dict[tuple[str, int, int], TrainResult] = {}
+
+    def prepare(self, tasks: Sequence[TrainTask]) -> None:
+        """Train these now; each result is given out once."""
+        new = [t for t in tasks if self._key(t) not in self._ready]
+        for task, result in zip(new, self._trainer.train_many(new), strict=True):
+            self._ready[self._key(task)] = result
+
+    def _key(self, task: TrainTask) -> tuple[str, int, int]:
+        return task.dataset, task.round, task.seed
+
+    def initial(self, seed: int) -> Values:
+        """As the trainer below."""
+        return self._trainer.initial(seed)
+
+    def examples(self, dataset: str) -> int:
+        """As the trainer below."""
+        return self._trainer.examples(dataset)
+
+    def train(self, task: TrainTask) -> TrainResult:
+        """The prepared result, or train now."""
+        return self._ready.pop(self._key(task), None) or self._trainer.train(task)
+
+    def train_many(self, tasks: Sequence[TrainTask]) -> list[TrainResult]:
+        """As the trainer below."""
+        return self._trainer.train_many(tasks)
+
+    def evaluate(self, task: EvaluateTask) -> list[dict[str, float]]:
+        """As the trainer below."""
+        return self._trainer.evaluate(task)
+
+    def evaluate_many(self, tasks: Sequence[EvaluateTask]) -> list[list[dict[str, float]]]:
+        """As the trainer below."""
+        return self._trainer.evaluate_many(tasks)
+
+    def close(self) -> None:
+        """Stop its workers."""
+        self._trainer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What a federation is founded with: terms, parties, the trainer of their app."""
+
+    file: FederationFile
+    terms: Terms
+    parties: tuple[Party, ...]
+    trainer: Ahead
+    seats: tuple[bytes, ...]
+
+
+def found(file: FederationFile) -> Founding:
+    """Load the app, make the initial model, complete the terms. Raises `Misconfigured`."""
+    simulated, draft = file.simulation, file.draft
+    members = tuple(party(simulated.seed, app.member_name(i)) for i in range(simulated.members))
+    servers: tuple[Party, ...] = ()
+    if draft.governance is Governance.SERVER:
+        servers = (party(simulated.seed, "s0", Role.SERVER),)
+    seats: tuple[bytes, ...] = ()
+    if draft.governance is Governance.SERVER:
+        seats = tuple(s.address for s in servers)
+    elif draft.governance is Governance.COMMITTEE:
+        seats = tuple(m.address for m in members[: draft.govern.committee])
+    options = TrainerOptions(
+        folder=file.folder,
+        sites=tuple(Site(file.folder, m.name, i, simulated.seed) for i, m in enumerate(members)),
+        partition=simulated.partition,
+        holdout=simulated.holdout,
+        validation=draft.training.validation,
+        seed=simulated.seed,
+        workers=simulated.workers,
+        device=simulated.device,
+        digest=app.app_digest(file.folder),
+    )
+    trainer = Ahead(wiring.trainer("torch", options))
+    model, _ = from_arrays(trainer.initial(file.initial_seed), file.scale)
+    draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))
+    terms = complete(
+        draft,
+        app=options.digest,
+        layout=model.layout,
+        initial=ckpt.initial(draft.aggregation, model).digest,
+        initial_seed=file.initial_seed,
+    )
+    return Founding(file, terms, (*members, *servers), trainer, seats)
+
+
+class Simulation:
+    """A federation at work. Make one with `start`, run it with `play`."""
+
+    def __init__(
+        self, folder: Path, founding: Founding, rpc: Rpc, fold: Fold, deployment: Deployment, clock: Clock
+    ) -> None:
+        self.folder = folder
+        self.founding = founding
+        self.terms = founding.terms
+        self.deployment = deployment
+        self.clock = clock
+        self.fold = fold
+        self.story: tuple[RoundStory, ...] = ()
+        self.metrics: list[dict[str, Any]] = runfolder.read_metrics(folder)
+        self._rpc = rpc
+        self._progress: Progress | None = None
+        self._ended: list[RoundStory] = []
+        fold.observe(self._observe)
+        self.store = wiring.store(str(folder / "store"))
+        self.kept = wiring.store(str(folder / "kept"))
+        self.ledgers = [
+            EvmLedger(rpc, deployment, fold, account(p.secret), clock) for p in founding.parties
+        ]
+        self.nodes = [self._node(id, p) for id, p in enumerate(founding.parties)]
+
+    def _node(self, id: int, p: Party) -> Node:
+        simulated = self.founding.file.simulation
+        attack = dict(simulated.malicious).get(p.name)
+        trainer: Trainer = self.founding.trainer
+        parsed = attacks.parse(attack) if attack else None
+        if parsed is not None:
+            trainer = HostileTrainer(trainer, parsed, id, simulated.seed, self.terms.layout.scale)
+        domain = self.fold.view(self.clock).state.domain
+        scheme = wiring.scheme(
+            self.terms.scheme,
+            id=id,
+            private_key=p.sealing_key,
+            entropy=p.entropy,
+            limits=Limits(),
+            length=parameters(self.terms.layout),
+        )
+        epochs = dict(self.terms.training.params).get("epochs", 1)
+        me = Identity(
+            id=id,
+            signer=p,
+            onion=p.onion,
+            training_data=attacks.training_key(parsed, p.name),
+            validation_data=f"{p.name}/validation",
+            trains=p.role is Role.MEMBER,
+        )
+        world = World(
+            ledger=self.ledgers[id],
+            store=self.store,
+            kept=self.kept,
+            trainer=trainer,
+            scheme=scheme,
+            journal=open_journal(
+                self.folder / "journals" / f"{p.name}.sqlite", domain, p.address, durable=False
+            ),
+            entropy=p.entropy,
+            duration=lambda examples: app.modelled_millis(examples, int(epochs)),
+        )
+        return Node(me, self.terms, world)
+
+    def view(self) -> View:
+        """The federation now."""
+        return self.ledgers[0].view()
+
+    def play(self, progress: Progress | None = None) -> View:
+        """Run until the federation stops or pauses; gives its last state. Raises what stops every node."""
+        self._progress = progress
+        self._enrol()
+        while True:
+            view = self.view()
+            if view.state.phase in (Phase.STOPPED, Phase.PAUSED):
+                return view
+            if self._pass(view):
+                self.clock.move(self.clock() + 1)
+            else:
+                wake = plan.next_wake(view.state, self.clock())
+                if wake is None:
+                    raise errors.Unavailable(
+                        f"nobody can act in phase {view.state.phase.name} of round {view.state.round}",
+                        hint="This is a fault of Hansa: please report the run folder.",
+                    )
+                self.clock.move(wake)
+
+    def _pass(self, view: View) -> bool:
+        if view.state.phase is Phase.COMMIT and self.founding.file.simulation.workers:
+            waiting = [n for n in self.nodes if n.me.trains and n.me.id not in view.state.current.commits]
+            if len(waiting) > 1:
+                self.founding.trainer.prepare([n.training_task(view.state) for n in waiting])
+        done = False
+        for node in self.nodes:
+            done |= node.step()
+        self.view()
+        for story in self._ended:
+            self._measure(story)
+        self._ended.clear()
+        return done
+
+    def _enrol(self) -> None:
+        state = self.view().state
+        parties = self.founding.parties
+        owner = EvmLedger(self._rpc, self.deployment, self.fold, account(_owner(self.founding)), self.clock)
+        invited = state.invited | state.ids.keys()
+        owner.submit(*(msg.Invite(p.address) for p in parties if p.address not in invited))
+        owner.submit(*(self._join(p) for p in parties if p.address not in state.ids))
+        if state.phase is Phase.IDLE:
+            owner.submit(msg.Start())
+        self.clock.move(self.clock() + 1)
+
+    def _join(self, p: Party) -> msg.Join:
+        fields = (sealing.public_key(p.sealing_key), p.onion.head, RESOURCES, p.role)
+        domain = self.view().state.domain
+        signature = p.sign(encoding.message_hash(domain, "Join", 0, *fields))
+        return msg.Join(p.address, *fields, signature)
+
+    def _observe(self, event: Event, _block: int) -> None:
+        self.story = tell(self.story, event)
+        if self.story and self.story[-1].outcome is not None and getattr(event, "outcome", None):
+            self._ended.append(self.story[-1])
+        if self._progress is not None:
+            self._progress(event, self)
+
+    def _measure(self, story: RoundStory) -> None:
+        """Accuracy of a final round's model on the test set that no member holds."""
+        if story.outcome is not Outcome.FINAL or any(row["round"] == story.round for row in self.metrics):
+            return
+        model = self.joint_model(story.model)
+        task = EvaluateTask("test", (to_arrays(model),), self.terms.training.params, story.round)
+        row = {
+            "round": story.round,
+            "version": story.version,
+            "time": self.clock() - GENESIS_TIME,
+            "leader": self.name(story.leaders[-1]),
+            "selected": [self.name(i) for i in sorted(story.selected)],
+            "left_out": [self.name(i) for i in sorted(story.left_out)],
+            **self.founding.trainer.evaluate(task)[0],
+        }
+        self.metrics.append(row)
+        runfolder.write_metrics(self.folder, self.metrics)
+
+    def name(self, id: int) -> str:
+        """A party's name."""
+        return self.founding.parties[id].name
+
+    def joint_model(self, digest: bytes) -> Model:
+        """A model that the federation agreed on. Raises `Unavailable`, `Untrusted`."""
+        data = self.kept.get(digest, limit=Limits().blob)
+        return ckpt.decode(data, self.terms.aggregation, self.terms.layout, Limits()).model
+
+    def gas(self) -> dict[str, int]:
+        """Gas used so far, by function of the contract; `deploy` for its creation."""
+        return gas_by_call(self._rpc)
+
+    def close(self) -> None:
+        """Stop workers, close journals and the chain."""
+        self.founding.trainer.close()
+        for node in self.nodes:
+            node.world.journal.close()
+        if isinstance(self._rpc, Chain):
+            self._rpc.checkpoint()
+            self._rpc.close()
+
+
+def gas_by_call(rpc: Rpc) -> dict[str, int]:
+    """Gas of all transactions of a chain, by function name."""
+    from hansa.ledger import artefact
+
+    total: dict[str, int] = {}
+    for number in range(1, int(rpc.request("eth_blockNumber"), 16) + 1):
+        block = rpc.request("eth_getBlockByNumber", (hex(number), True))
+        for transaction in block["transactions"]:
+            receipt = rpc.request("eth_getTransactionReceipt", (transaction["hash"],))
+            data = bytes.fromhex(transaction["input"][2:])
+            name = "deploy" if receipt.get("contractAddress") else artefact.decode_call(data)[0]
+            total[name] = total.get(name, 0) + int(receipt["gasUsed"], 16)
+    return total
+
+
+def _owner(founding: Founding) -> bytes:
+    return party(founding.file.simulation.seed, "owner").secret
+
+
+def _contract_address(owner: bytes) -> bytes:
+    """Where an account's first transaction deploys to: keccak(rlp([account, 0]))[12:]."""
+    return keccak(rlp.encode([owner, b""]))[12:]
+
+
+def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simulation:
+    """Found a federation in a new run folder, or go on with the one that lies there.
+
+    Raises `Misconfigured` when the folder holds a run and `resume` is not asked for, or when the run in it
+    was started with other settings.
+    """
+    exists = (folder / "run.cbor").exists()
+    if exists and not resume:
+        raise errors.Misconfigured(
+            f"{folder} already holds a run", hint="Go on with it by --resume, or name another folder by --out."
+        )
+    founding = found(file)
+    owner = signatures.address(_owner(founding))
+    simulated = file.simulation
+    deployment = Deployment(
+        chain_id=CHAIN_ID,
+        contract=_contract_address(owner),
+        block=1,
+        owner=owner,
+        seats=founding.seats,
+        parameters=contract_parameters(founding.terms),
+        model=founding.terms.initial,
+    )
+    record = RunRecord(
+        terms=founding.terms,
+        deployment=deployment,
+        members=simulated.members,
+        seed=simulated.seed,
+        malicious=dict(simulated.malicious),
+        settings=json.dumps(runfolder.as_json(replace(simulated, workers=0, device="cpu")), sort_keys=True),
+    )
+    if exists:
+        _check_same(runfolder.read_record(folder), record, folder)
+    else:
+        _lay_out(folder, file, founding, record)
+    chain = open_chain(folder / "chain.sqlite", Genesis(CHAIN_ID, GENESIS_TIME))
+    clock = Clock(max(chain.time, GENESIS_TIME + 1), chain.set_time)
+    clock.move(clock())
+    if int(chain.request("eth_blockNumber"), 16) == 0:
+        made = deploy(chain, account(_owner(founding)), deployment.parameters, deployment.seats, deployment.model)
+        if made != deployment:
+            raise errors.Unavailable("the contract was deployed to another address than computed")
+    return Simulation(folder, founding, chain, Fold(chain, deployment), deployment, clock)
+
+
+def _lay_out(folder: Path, file: FederationFile, founding: Founding, record: RunRecord) -> None:
+    try:
+        for part in ("app", "store", "kept", "journals"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        for name in ("federation.toml", "app.py"):
+            shutil.copyfile(file.folder / name, folder / "app" / name)
+    except OSError as e:
+        raise errors.Misconfigured(f"cannot write {folder}: {e.strerror}", hint="Name another --out.") from e
+    runfolder.write_keys(folder, {i: p.sealing_key for i, p in enumerate(founding.parties)})
+    runfolder.write_record(folder, record)
+
+
+def _check_same(old: RunRecord, new: RunRecord, folder: Path) -> None:
+    if old == new:
+        return
+    what = "terms" if terms_digest(old.terms) != terms_digest(new.terms) else "[simulation] settings"
+    raise errors.Misconfigured(
+        f"the run in {folder} was started with other {what}",
+        hint="Repeat the command line of that run and add --resume, or name another folder by --out.",
+    )
+
+
+__all__ = ["Simulation", "found", "gas_by_call", "party", "start", "to_safetensors"]

@@ -1,0 +1,182 @@
+"""A federation of real nodes on the specification as ledger, with a trainer that takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hansa import encoding
+from hansa.app import EvaluateTask, TrainResult, TrainTask
+from hansa.crypto import sealing, signatures
+from hansa.ledger.specified import Specified, SpecifiedLedger
+from hansa.node.daemon import Identity, Node, World
+from hansa.node.journal import open_journal
+from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import messages as msg
+from hansa.protocol import plan, rules
+from hansa.protocol.model import from_arrays
+from hansa.protocol.terms import parameters as contract_parameters
+from hansa.records import Governance, GovernanceTerms, Limits, Phase, Role, SelectionTerms, Terms, Training
+from hansa.schemes import plaintext
+from hansa.simulation import Party, party
+from hansa.stores import objects
+
+LENGTH = 12
+START = 1_800_000_000
+
+
+class TinyTrainer:
+    """The model is a vector; training goes half way to the member's own target near a common one."""
+
+    def __init__(self, seed: int = 0, noise: float = 0.05) -> None:
+        self.seed, self.noise = seed, noise
+
+    def _target(self, dataset: str) -> np.ndarray[Any, Any]:
+        member = int(dataset.split("/")[0][1:])
+        generator = np.random.default_rng([self.seed, member])
+        return np.ones(LENGTH) + self.noise * generator.standard_normal(LENGTH)
+
+    def initial(self, seed: int) -> dict[str, Any]:
+        return {"w": np.full(LENGTH, seed / 8, np.float32)}
+
+    def examples(self, dataset: str) -> int:
+        return 10
+
+    def train(self, task: TrainTask) -> TrainResult:
+        w = task.base["w"]
+        return TrainResult({"w": (w + (self._target(task.dataset) - w) / 2).astype(np.float32)}, 10)
+
+    def train_many(self, tasks: Any) -> list[TrainResult]:
+        return [self.train(t) for t in tasks]
+
+    def evaluate(self, task: EvaluateTask) -> list[dict[str, float]]:
+        target = self._target(task.dataset)
+        return [{"loss": float(np.square(m["w"] - target).sum())} for m in task.models]
+
+    def evaluate_many(self, tasks: Any) -> list[list[dict[str, float]]]:
+        return [self.evaluate(t) for t in tasks]
+
+    def close(self) -> None: ...
+
+
+def terms(parties: list[Party], **changes: Any) -> Terms:
+    model, _ = from_arrays(TinyTrainer().initial(0), 16)
+    seats = tuple("0x" + p.address.hex() for p in parties)
+    made = Terms(
+        name="tiny",
+        app=bytes(32),
+        scheme="plaintext",
+        governance=Governance.PEERS,
+        privacy="off",
+        layout=model.layout,
+        initial=bytes(32),
+        initial_seed=0,
+        training=Training(rounds=3, min_members=4, deadline=100),
+        selection=SelectionTerms(rule="median-rank", assume_malicious=0.25),
+        govern=GovernanceTerms(seats=seats),
+    )
+    made = replace(made, **changes)
+    return replace(made, initial=ckpt.initial(made.aggregation, model).digest)
+
+
+@dataclass
+class Tiny:
+    """Nodes, their chain, their clock, their store."""
+
+    terms: Terms
+    parties: list[Party]
+    chain: Specified
+    nodes: list[Node] = field(default_factory=list)
+    now: int = START
+    store: Any = None
+    kept: Any = None
+
+    @property
+    def state(self) -> Any:
+        return self.chain.state
+
+    def clock(self) -> int:
+        return self.now
+
+    def ledger(self, id: int = 0) -> SpecifiedLedger:
+        return SpecifiedLedger(self.chain, self.parties[id].address, self.clock)
+
+    def advance(self) -> bool:
+        """One pass over the nodes, or a jump in time; False when the federation has come to rest."""
+        if self.state.phase in (Phase.STOPPED, Phase.PAUSED):
+            return False
+        if any([node.step() for node in self.nodes]):
+            self.now += 1
+            return True
+        wake = plan.next_wake(self.state, self.now)
+        assert wake is not None, self.state.phase
+        self.now = wake
+        return True
+
+    def run(self, passes: int = 500) -> None:
+        for _ in range(passes):
+            if not self.advance():
+                return
+        raise AssertionError(f"still in {self.state.phase.name} of round {self.state.round}")
+
+    def until(self, phase: Phase, round: int | None = None, passes: int = 200) -> None:
+        for _ in range(passes):
+            if self.state.phase is phase and (round is None or self.state.round == round):
+                return
+            assert self.advance(), f"came to rest in {self.state.phase.name}"
+        raise AssertionError(f"never reached {phase.name}, is in {self.state.phase.name}")
+
+
+def tiny(
+    members: int = 5,
+    trainers: Mapping[int, Any] | None = None,
+    stores: Mapping[int, Any] | None = None,
+    relays: frozenset[int] | None = None,
+    **changes: Any,
+) -> Tiny:
+    """A federation in COMMIT of round 1. `trainers`, `stores`: those of single members."""
+    parties = [party(0, f"m{i}") for i in range(members)]
+    agreed = terms(parties, **changes)
+    owner = parties[0].address
+    domain = encoding.domain_separator(1, bytes(20), encoding.digest(encoding.encode(agreed)))
+    seats = [p.address for p in parties] if agreed.governance is Governance.COMMITTEE else []
+    state = rules.found(contract_parameters(agreed), seats, owner, domain, agreed.initial)
+    made = Tiny(agreed, parties, Specified(state), store=objects.create("memory:///"))
+    made.kept = objects.create("memory:///")
+    ledger = made.ledger()
+    for p in parties:
+        ledger.submit(msg.Invite(p.address))
+        fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, Role.MEMBER)
+        ledger.submit(
+            msg.Join(p.address, *fields, p.sign(encoding.message_hash(domain, "Join", 0, *fields)))
+        )
+    ledger.submit(msg.Start())
+    for id in range(members):
+        made.nodes.append(node(made, id, (trainers or {}).get(id), (stores or {}).get(id), relays))
+    return made
+
+
+def node(
+    made: Tiny, id: int, trainer: Any = None, store: Any = None, relays: frozenset[int] | None = None
+) -> Node:
+    p = made.parties[id]
+    scheme = plaintext.create(
+        id=id, private_key=p.sealing_key, entropy=p.entropy, limits=Limits(), length=LENGTH
+    )
+    me = Identity(id, p, p.onion, f"m{id}/train", f"m{id}/validation", relay=relays is None or id in relays)
+    world = World(
+        ledger=made.ledger(id),
+        store=store or made.store,
+        kept=made.kept,
+        trainer=trainer or TinyTrainer(),
+        scheme=scheme,
+        journal=open_journal(None, made.state.domain, p.address),
+        entropy=p.entropy,
+    )
+    return Node(me, made.terms, world)
+
+
+__all__ = ["LENGTH", "TinyTrainer", "node", "signatures", "terms", "tiny"]
