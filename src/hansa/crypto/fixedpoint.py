@@ -105,9 +105,16 @@ def squared_distances(rows: Sequence[NDArray[np.int32]]) -> list[list[int]]:
 
 
 def divide_half_away(numerator: NDArray[np.int64], denominator: int) -> NDArray[np.int64]:
-    """numerator / denominator to the nearest integer, halves away from zero; 0 < denominator < 2**62."""
-    quotient = np.floor_divide(numerator, denominator)
-    return _round_half_away(quotient, numerator - quotient * denominator, denominator)
+    """numerator / denominator to the nearest integer, halves away from zero.
+
+    Demands |numerator| <= 2**62 and 0 < denominator <= 2**62.
+    """
+    shifted = numerator + denominator // 2
+    if denominator % 2 == 0:
+        # Only an even denominator has halves; -1 for a negative numerator sends them down.
+        shifted += numerator >> 63
+    np.floor_divide(shifted, denominator, out=shifted)
+    return shifted
 
 
 def divide_wide_half_away(

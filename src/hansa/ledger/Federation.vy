@@ -148,7 +148,6 @@ LANES: constant(uint256) = 6
 
 LOW_255: constant(uint256) = 2**255 - 1
 HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
-EACH_16: constant(uint256) = max_value(uint256) // 65535
 DOMAIN_TYPE: constant(bytes32) = keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract,bytes32 salt)")
 JOIN_TYPE: constant(bytes32) = keccak256("Join(uint256 nonce,bytes32 key,bytes32 onion,uint256 resources,uint256 role)")
 STATUS_TYPE: constant(bytes32) = keccak256("Status(uint256 nonce,uint256 standing)")
@@ -477,7 +476,7 @@ planes: uint256[PLANES][WORDS]  # bit p of how many verifiers hold each update; 
 rankings: HashMap[uint256, uint256]  # by place; valid where the ballot was opened
 commitments: HashMap[uint256, bytes32]  # valid where balloted
 precommitments: HashMap[uint256, bytes32]  # valid where precommitted
-open_counts: HashMap[bytes32, uint256]  # votes by struct hash of the OpeningVote, which names round and digest
+open_counts: HashMap[bytes32, uint256]  # votes by hash of round and digest
 
 
 @deploy
@@ -549,10 +548,11 @@ def _signer(struct_hash: bytes32, r: bytes32, vs: bytes32) -> address:
     @return Address of the signer; zero: nobody
     """
     x: uint256 = convert(vs, uint256)
-    if x & LOW_255 > HALF_ORDER:
+    s: uint256 = x & LOW_255
+    if s > HALF_ORDER:
         return empty(address)
     digest: bytes32 = keccak256(concat(b"\x19\x01", domain, struct_hash))
-    return ecrecover(digest, (x >> 255) + 27, convert(r, uint256), x & LOW_255)
+    return ecrecover(digest, unsafe_add(x >> 255, 27), convert(r, uint256), s)
 
 
 @internal
@@ -570,6 +570,27 @@ def _by(id: uint256, struct_hash: bytes32, r: bytes32, vs: bytes32) -> bool:
     return who != empty(address) and who == self.address_of[id]
 
 
+@internal
+@pure
+def _slot_hash(slot: uint256, round: uint256, attempt: uint256, x: bytes32, y: uint256) -> bytes32:
+    """
+    @notice Struct hash of a message of which a member may sign only one for a slot.
+    @dev Commit, Proposal and Vote are four words each, so one encoding serves all.
+    @param slot COMMIT, PROPOSAL or VOTE
+    @param round First field
+    @param attempt Second field; the base version of a commitment
+    @param x Third field: digest or result
+    @param y Fourth field: meta, evidence, or approval as 0 or 1
+    @return EIP-712 struct hash
+    """
+    type_hash: bytes32 = COMMIT_TYPE
+    if slot == PROPOSAL_SLOT:
+        type_hash = PROPOSAL_TYPE
+    elif slot == VOTE_SLOT:
+        type_hash = VOTE_TYPE
+    return keccak256(abi_encode(type_hash, round, attempt, x, y))
+
+
 # Internals: sets and lanes
 
 
@@ -580,7 +601,7 @@ def _words() -> uint256:
     @notice How many words of a bitmap are in use.
     @return 0 to 4
     """
-    return (self.n + 255) >> 8
+    return unsafe_add(self.n, 255) >> 8
 
 
 @internal
@@ -630,21 +651,6 @@ def _set(kind: uint256) -> uint256[WORDS]:
 
 
 @internal
-@view
-def _without(kind: uint256, other: uint256) -> uint256[WORDS]:
-    """
-    @notice The difference of two sets.
-    @param kind From which set
-    @param other What is taken away
-    @return Its bitmap
-    """
-    bits: uint256[WORDS] = empty(uint256[WORDS])
-    for w: uint256 in range(self._words(), bound=WORDS):
-        bits[w] = self.sets[kind][w] & ~self.sets[other][w]
-    return bits
-
-
-@internal
 def _replace(kind: uint256, bits: uint256[WORDS]):
     """
     @notice Overwrite a set.
@@ -660,20 +666,21 @@ def _replace(kind: uint256, bits: uint256[WORDS]):
 def _ones(bits: uint256[WORDS]) -> uint256:
     """
     @notice How many ids are in a bitmap.
-    @dev Sums of 1, 2, 4, 8 and 16 bits side by side, then one multiplication adds the lanes.
+    @dev Sums of 1, 2, 4, 8 and 16 bits side by side, then one multiplication adds the lanes. Quotients
+        of `full` are the masks: a third is 0101..., a fifth 00110011... Computed, they take less code.
     @param bits Bitmap
     @return 0 to 1024
     """
     count: uint256 = 0
+    full: uint256 = max_value(uint256)
     for w: uint256 in bits:
         if w == 0:
             continue
-        x: uint256 = w
-        x = unsafe_sub(x, (x >> 1) & (max_value(uint256) // 3))
-        x = unsafe_add(x & (max_value(uint256) // 5), (x >> 2) & (max_value(uint256) // 5))
-        x = unsafe_add(x, x >> 4) & (max_value(uint256) // 17)
-        x = unsafe_add(x, x >> 8) & (EACH_16 * 255)
-        count += unsafe_mul(x, EACH_16) >> 240
+        x: uint256 = unsafe_sub(w, (w >> 1) & (full // 3))
+        x = unsafe_add(x & (full // 5), (x >> 2) & (full // 5))
+        x = unsafe_add(x, x >> 4) & (full // 17)
+        x = unsafe_add(x, x >> 8) & (full // 257)
+        count = unsafe_add(count, unsafe_mul(x, full // 65535) >> 240)
     return count
 
 
@@ -709,7 +716,7 @@ def _quorum(count: uint256) -> uint256:
     @param count At most 1024
     @return floor(2 count / 3) + 1
     """
-    return 2 * count // 3 + 1
+    return unsafe_add(unsafe_mul(2, count) // 3, 1)
 
 
 @internal
@@ -793,7 +800,7 @@ def _slash_missing(kind: uint256, other: uint256, why: uint256):
             if x == 0:
                 break
             if x & 1 == 1:
-                self._slash((w << 8) + i, why)
+                self._slash(unsafe_add(w << 8, i), why)
             x >>= 1
 
 
@@ -865,7 +872,7 @@ def _open_round():
         elif terms.governance == HYBRID:
             roster &= self.sets[IN_COMMITTEE][w]
         self.sets[VERIFIER][w] = roster
-    for w: uint256 in range((self.n + 15) >> 4, bound=LANE_WORDS):
+    for w: uint256 in range(unsafe_add(self.n, 15) >> 4, bound=LANE_WORDS):
         self.lanes[SNAPSHOT][w] = self.lanes[REPUTATION][w]
     if self._count(ROSTER) < max(terms.min_quorum, terms.min_updates):
         self._halt(PAUSED)
@@ -905,14 +912,17 @@ def _credit(final: bool) -> uint256[WORDS]:
             absent = self.lanes[ABSENT][i >> 4]
         if roster & 1 == 1:
             if final:
-                gain: uint256 = 400 * (selected & 1) + 300 * (approved & 1) + 200 * (revealed & 1)
+                gain: uint256 = unsafe_mul(400, selected & 1)
+                gain = unsafe_add(gain, unsafe_mul(300, approved & 1))
+                gain = unsafe_add(gain, unsafe_mul(200, revealed & 1))
                 if i == leader:
-                    gain += 100
+                    gain = unsafe_add(gain, 100)
                 x: uint256 = (reputation >> offset) & 65535
-                reputation = reputation & ~(65535 << offset) | ((x - (x >> 3) + (gain >> 3)) << offset)
+                x = unsafe_add(unsafe_sub(x, x >> 3), gain >> 3)
+                reputation = reputation & ~(65535 << offset) | (x << offset)
             missed: uint256 = 0
             if present & 1 == 0:
-                missed = min(((absent >> offset) & 65535) + 1, 65535)
+                missed = min(unsafe_add((absent >> offset) & 65535, 1), 65535)
                 if missed >= terms.max_absent:
                     gone[w] |= 1 << (i & 255)
             absent = absent & ~(65535 << offset) | (missed << offset)
@@ -921,7 +931,7 @@ def _credit(final: bool) -> uint256[WORDS]:
         revealed >>= 1
         approved >>= 1
         present >>= 1
-        if offset == 240 or i == count - 1:
+        if offset == 240 or i == unsafe_sub(count, 1):
             self.lanes[REPUTATION][i >> 4] = reputation
             self.lanes[ABSENT][i >> 4] = absent
     return gone
@@ -943,15 +953,11 @@ def _end(outcome: uint256, model: bytes32):
     else:
         self.voids += 1
     log Ended(round=self.round, outcome=outcome, version=self.version, model=self.model)
-    for w: uint256 in range(WORDS):
-        x: uint256 = gone[w]
-        for i: uint256 in range(256):
-            if x == 0:
-                break
-            id: uint256 = (w << 8) + i
-            if x & 1 == 1 and self._has(MEMBER, id) and self._has(ACTIVE, id) and self._active() > terms.min_quorum:
-                self._stand(id, AWAY)
-            x >>= 1
+    for id: uint256 in range(self.n, bound=MAX_MEMBERS):
+        if (gone[id >> 8] >> (id & 255)) & 1 == 0:
+            continue
+        if self._has(MEMBER, id) and self._has(ACTIVE, id) and self._active() > terms.min_quorum:
+            self._stand(id, AWAY)
     if final and (self.version == terms.rounds or 2 * self._count(STOPPING) > self._count(OPENED)):
         self._halt(STOPPED)
     elif self.voids == terms.max_voids:
@@ -1055,8 +1061,8 @@ def _draw_committee():
     drawn: uint256[WORDS] = empty(uint256[WORDS])
     for w: uint256 in range(self._words(), bound=WORDS):
         drawn[w] = self.sets[REVEALED][w] & ~pool[w]
-    self._replace(IN_COMMITTEE, drawn)
-    self._replace(VERIFIER, drawn)
+        self.sets[IN_COMMITTEE][w] = drawn[w]
+        self.sets[VERIFIER][w] = drawn[w]
     self.committee_round = self.round
     log CommitteeDrawn(round=self.round, committee=drawn)
 
@@ -1067,39 +1073,41 @@ def _elect(attempt: uint256):
     @notice Choose the leader of an attempt among those not tried yet, or void the round.
     @param attempt From 0
     """
+    kind: uint256 = VERIFIER
+    seed: uint256 = self._seed(attempt)
+    if terms.governance == PEERS:
+        kind = REVEALED
+    elif terms.governance == SERVER:
+        kind = SEATED
+        seed = 0
+    pool: uint256[WORDS] = empty(uint256[WORDS])
+    left: uint256[WORDS] = empty(uint256[WORDS])
+    for w: uint256 in range(self._words(), bound=WORDS):
+        pool[w] = self.sets[kind][w]
+        if kind == VERIFIER:
+            pool[w] &= self.sets[REVEALED][w] | ~self.sets[COMMITTED][w]
+        left[w] = pool[w] & ~self.sets[TRIED][w]
+    id: uint256 = NOBODY
     if attempt < terms.attempts:
-        pool: uint256[WORDS] = empty(uint256[WORDS])
-        seed: uint256 = 0
-        if terms.governance == SERVER:
-            pool = self._set(SEATED)
-        else:
-            seed = self._seed(attempt)
-            if terms.governance == PEERS:
-                pool = self._set(REVEALED)
-            else:
-                withheld: uint256[WORDS] = self._without(COMMITTED, REVEALED)
-                for w: uint256 in range(self._words(), bound=WORDS):
-                    pool[w] = self.sets[VERIFIER][w] & ~withheld[w]
-        left: uint256[WORDS] = pool
-        for w: uint256 in range(self._words(), bound=WORDS):
-            left[w] &= ~self.sets[TRIED][w]
-        id: uint256 = self._draw(seed, left)
+        id = self._draw(seed, left)
         if id == NOBODY:
             id = self._draw(seed, pool)
-            if id != NOBODY:
-                self._replace(TRIED, empty(uint256[WORDS]))
-        if id != NOBODY:
-            self._put(TRIED, id)
-            self.attempt = attempt
-            self.leader = id
-            self.result = empty(bytes32)
-            self.evidence = empty(bytes32)
-            self._replace(VOTED, empty(uint256[WORDS]))
-            self._replace(REJECTED, empty(uint256[WORDS]))
-            log Elected(round=self.round, attempt=attempt, id=id)
-            self._enter(AGGREGATE)
-            return
-    self._end(VOID, empty(bytes32))
+            left = pool
+    if id == NOBODY:
+        self._end(VOID, empty(bytes32))
+        return
+    for w: uint256 in range(self._words(), bound=WORDS):
+        # Those not in `left` were tried; if all of the pool were, `left` starts again with all of it.
+        self.sets[TRIED][w] = pool[w] & ~left[w]
+        self.sets[VOTED][w] = 0
+        self.sets[REJECTED][w] = 0
+    self._put(TRIED, id)
+    self.attempt = attempt
+    self.leader = id
+    self.result = empty(bytes32)
+    self.evidence = empty(bytes32)
+    log Elected(round=self.round, attempt=attempt, id=id)
+    self._enter(AGGREGATE)
 
 
 # Internals: closing phases
@@ -1166,7 +1174,7 @@ def _freeze():
         above: uint256 = 0
         equal: uint256 = self.sets[REVEALED][w]
         for i: uint256 in range(PLANES):
-            p: uint256 = PLANES - 1 - i
+            p: uint256 = unsafe_sub(PLANES - 1, i)
             x: uint256 = self._plane(w, p, sent)
             if (need >> p) & 1 == 1:
                 equal &= x
@@ -1174,7 +1182,7 @@ def _freeze():
                 above |= equal & x
                 equal &= ~x
         available[w] = above | equal
-    self._replace(IN_V, available)
+        self.sets[IN_V][w] = available[w]
     log Frozen(round=self.round, available=available)
     if self._ones(available) < terms.min_updates:
         self._end(VOID, empty(bytes32))
@@ -1207,53 +1215,7 @@ def _targets() -> uint256:
     @notice How many updates each evaluator judges.
     @return At most 16, and not its own
     """
-    return min(terms.targets, self._count(REVEALED) - 1)
-
-
-@internal
-@view
-def _tally(threshold: uint256) -> (uint256[TALLY_WORDS], uint256[TALLY_WORDS]):
-    """
-    @notice Add up the opened ballots by place, sixteen lanes at a time.
-    @dev A ballot's lanes are those of the places after its own, so it is added by shifting it there.
-        Lanes count from the top of a word. At most 16 ballots meet in a place: nothing overflows.
-    @param threshold Score in question; used by the median only
-    @return By place: points (borda), or ballots with `threshold` points or more and, from bit 8, with
-        more than `threshold`; ballots without doubt and, from bit 8, ballots in doubt
-    """
-    points: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
-    ballots: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
-    m: uint256 = self._count(REVEALED)
-    unused: uint256 = 256 - 16 * min(terms.targets, m - 1)
-    each: uint256 = (EACH_16 >> unused) << unused
-    base: uint256 = unsafe_mul(EACH_16, min(threshold, MAX_TARGETS))
-    for place: uint256 in range(m, bound=MAX_MEMBERS):
-        if not self._has(OPENED, self._lane(PLACE, place)):
-            continue
-        x: uint256 = self.rankings[place]
-        doubts: uint256 = (x >> 14) & each
-        sure: uint256 = each ^ doubts
-        x &= unsafe_mul(sure, 16383)
-        if not terms.borda:
-            x |= unsafe_mul(EACH_16, 32768)
-            more: uint256 = (unsafe_sub(x, unsafe_add(base, EACH_16)) >> 15) & sure
-            x = ((unsafe_sub(x, base) >> 15) & sure) | (more << 8)
-        sure |= doubts << 8
-        q: uint256 = unsafe_add(place, 1) >> 4
-        offset: uint256 = (unsafe_add(place, 1) & 15) << 4
-        points[q] = unsafe_add(points[q], x >> offset)
-        ballots[q] = unsafe_add(ballots[q], sure >> offset)
-        q = unsafe_add(q, 1)
-        offset = unsafe_sub(256, offset)
-        points[q] = unsafe_add(points[q], x << offset)
-        ballots[q] = unsafe_add(ballots[q], sure << offset)
-    # The ring closes: what fell behind the last place belongs to the first ones.
-    for place: uint256 in range(min(m, 16), bound=16):
-        down: uint256 = 240 - (((m + place) & 15) << 4)
-        up: uint256 = 240 - (place << 4)
-        points[0] = unsafe_add(points[0], ((points[(m + place) >> 4] >> down) & 65535) << up)
-        ballots[0] = unsafe_add(ballots[0], ((ballots[(m + place) >> 4] >> down) & 65535) << up)
-    return points, ballots
+    return min(terms.targets, unsafe_sub(self._count(REVEALED), 1))
 
 
 # Internals: items of batches
@@ -1285,6 +1247,28 @@ def _check(
 
 
 @internal
+def _take(
+    type_hash: bytes32, group: uint256, refusal: uint256, sent: uint256, id: uint256, x: bytes32, r: bytes32, vs: bytes32
+) -> uint256:
+    """
+    @notice Decide on an item whose message is the round and one word, and note that its signer sent it.
+    @param type_hash EIP-712 type of the message
+    @param group Set to which the signer must belong
+    @param refusal Code if it does not
+    @param sent Set of those who sent such an item already
+    @param id Signer
+    @param x Second field of the message
+    @param r EIP-2098
+    @param vs EIP-2098
+    @return 0 or why the item is refused
+    """
+    code: uint256 = self._check(group, refusal, sent, id, keccak256(abi_encode(type_hash, self.round, x)), r, vs)
+    if code == ACCEPTED:
+        self._put(sent, id)
+    return code
+
+
+@internal
 @view
 def _walk(round: uint256, id: uint256, preimage: bytes32) -> uint256:
     """
@@ -1298,11 +1282,13 @@ def _walk(round: uint256, id: uint256, preimage: bytes32) -> uint256:
         return NOT_COMMITTED
     if self._has(REVEALED, id):
         return ALREADY_SENT
+    steps: uint256 = round - self._layer(id)
+    if steps == 0 or steps > MAX_ONION_STEPS:
+        return WRONG_PREIMAGE
     head: bytes32 = preimage
-    for i: uint256 in range(min(round - self._layer(id), MAX_ONION_STEPS), bound=MAX_ONION_STEPS):
+    for i: uint256 in range(steps, bound=MAX_ONION_STEPS):
         head = keccak256(head)
-    # Without a step a head would be its own preimage: a layer of this round is not revealed yet.
-    if head == preimage or head != self.onion[id]:
+    if head != self.onion[id]:
         return WRONG_PREIMAGE
     return ACCEPTED
 
@@ -1475,13 +1461,13 @@ def motion(kind: uint256, who: address, reason: bytes32, sigs: DynArray[Sig, MAX
         self.excluded[who] = True
         self.invited[who] = False
         self._stand(id - 1, EXCLUDED)
-    elif kind == PAUSE:
-        self._need(self.phase >= COMMIT and self.phase <= OPEN, WRONG_PHASE)
-        self._halt(PAUSED)
     elif kind == RESUME:
         self._need(self.phase == PAUSED, WRONG_PHASE)
         self.voids = 0
         self._open_round()
+    elif kind == PAUSE:
+        self._need(self.phase >= COMMIT and self.phase <= OPEN, WRONG_PHASE)
+        self._halt(PAUSED)
     else:
         self._need(kind == STOP and self.phase != STOPPED, WRONG_PHASE)
         self._halt(STOPPED)
@@ -1517,10 +1503,11 @@ def commits(round: uint256, items: DynArray[Commit, MAX_BATCH]) -> DynArray[uint
     self._gate(round, COMMIT)
     version: uint256 = self.version
     root: bytes32 = self.set_root
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for c: Commit in items:
-        struct_hash: bytes32 = keccak256(abi_encode(COMMIT_TYPE, round, c.base, c.digest, c.meta))
+        struct_hash: bytes32 = self._slot_hash(COMMIT_SLOT, round, c.base, c.digest, c.meta)
         code: uint256 = self._check(ROSTER, NOT_MEMBER, COMMITTED, c.id, struct_hash, c.r, c.vs)
         if code == ACCEPTED and c.base > version:
             code = FUTURE_BASE
@@ -1532,9 +1519,11 @@ def commits(round: uint256, items: DynArray[Commit, MAX_BATCH]) -> DynArray[uint
             root = keccak256(abi_encode(root, c.id, c.base, c.digest, c.meta))
             log Committed(round=round, id=c.id, base=c.base, digest=c.digest, meta=c.meta)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     self.set_root = root
-    if self._commits_ready():
+    committed: uint256 = self._count(COMMITTED)
+    full: bool = terms.buffer != 0 and committed >= max(terms.buffer, terms.min_updates)
+    if full or committed == self._count(ROSTER):
         self._enter(BEACON)
     return codes
 
@@ -1549,6 +1538,7 @@ def reveals(round: uint256, items: DynArray[Reveal, MAX_BATCH]) -> DynArray[uint
     """
     self._gate(round, BEACON)
     acc: uint256 = self._acc()
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for v: Reveal in items:
@@ -1560,7 +1550,7 @@ def reveals(round: uint256, items: DynArray[Reveal, MAX_BATCH]) -> DynArray[uint
             acc ^= convert(keccak256(abi_encode(v.preimage, v.id)), uint256)
             log Revealed(round=round, id=v.id, preimage=v.preimage)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     self.acc = acc
     if self._count(REVEALED) == self._count(COMMITTED):
         self._close_beacon()
@@ -1577,19 +1567,18 @@ def availabilities(round: uint256, items: DynArray[Availability, MAX_BATCH]) -> 
     """
     self._gate(round, AVAILABLE)
     sent: uint256 = self._count(HELD_SENT)
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for a: Availability in items:
-        struct_hash: bytes32 = keccak256(abi_encode(AVAILABILITY_TYPE, round, keccak256(abi_encode(a.held))))
-        code: uint256 = self._check(VERIFIER, NOT_VERIFIER, HELD_SENT, a.id, struct_hash, a.r, a.vs)
+        code: uint256 = self._take(AVAILABILITY_TYPE, VERIFIER, NOT_VERIFIER, HELD_SENT, a.id, keccak256(abi_encode(a.held)), a.r, a.vs)
         if code == ACCEPTED:
             accepted = True
-            self._put(HELD_SENT, a.id)
             self._tell(a.held, sent)
             sent += 1
             log Held(round=round, id=a.id, held=a.held)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     if self._frozen_ready():
         self._freeze()
     return codes
@@ -1605,18 +1594,17 @@ def ballots(round: uint256, items: DynArray[Ballot, MAX_BATCH]) -> DynArray[uint
     """
     self._gate(round, AVAILABLE)
     self._need(terms.evaluate, WRONG_PHASE)
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for b: Ballot in items:
-        struct_hash: bytes32 = keccak256(abi_encode(BALLOT_TYPE, round, b.commitment))
-        code: uint256 = self._check(REVEALED, NOT_COMMITTED, BALLOTED, b.id, struct_hash, b.r, b.vs)
+        code: uint256 = self._take(BALLOT_TYPE, REVEALED, NOT_COMMITTED, BALLOTED, b.id, b.commitment, b.r, b.vs)
         if code == ACCEPTED:
             accepted = True
-            self._put(BALLOTED, b.id)
             self.commitments[b.id] = b.commitment
             log Balloted(round=round, id=b.id, commitment=b.commitment)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     if self._frozen_ready():
         self._freeze()
     return codes
@@ -1632,6 +1620,7 @@ def openings(round: uint256, items: DynArray[Opening, MAX_BATCH]) -> DynArray[ui
     """
     self._gate(round, REVEAL)
     targets: uint256 = self._targets()
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for o: Opening in items:
@@ -1644,7 +1633,7 @@ def openings(round: uint256, items: DynArray[Opening, MAX_BATCH]) -> DynArray[ui
             self.rankings[o.place] = o.ranking
             log BallotOpened(round=round, id=o.id, ranking=o.ranking, stop=o.stop == 1, values=o.values)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     return codes
 
 
@@ -1653,6 +1642,11 @@ def select(round: uint256, threshold: uint256, cut: uint256):
     """
     @notice Select the K best updates and elect the leader.
     @dev The caller computes threshold and cut; that exactly K pass proves them to be the K best.
+        Ballots are added up by place, sixteen lanes at a time: a ballot's lanes are those of the places
+        after its own, so it is added by shifting it there. Lanes count from the top of a word here.
+        `points` holds, by place, the sum (borda), or the ballots with `threshold` points or more and,
+        from bit 8, with more; `ballots` those without doubt and, from bit 8, those in doubt. At most 16
+        ballots meet in a place: nothing overflows, which is why the sums are unchecked.
     @param round Current
     @param threshold Score of the last update selected
     @param cut Updates of that score are selected if their place is below
@@ -1663,26 +1657,57 @@ def select(round: uint256, threshold: uint256, cut: uint256):
     self._need(everyone or block.timestamp >= self.deadline, TOO_EARLY)
     points: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
     ballots: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
-    points, ballots = self._tally(threshold)
+    m: uint256 = self._count(REVEALED)
+    unused: uint256 = unsafe_sub(256, self._targets() << 4)
+    ones: uint256 = max_value(uint256)
+    ones = ones // 65535
+    each: uint256 = (ones >> unused) << unused
+    base: uint256 = unsafe_mul(ones, min(threshold, MAX_TARGETS))
+    for place: uint256 in range(m, bound=MAX_MEMBERS):
+        if not self._has(OPENED, self._lane(PLACE, place)):
+            continue
+        x: uint256 = self.rankings[place]
+        doubts: uint256 = (x >> 14) & each
+        sure: uint256 = each ^ doubts
+        x &= unsafe_mul(sure, 16383)
+        if not terms.borda:
+            x |= unsafe_mul(ones, 32768)
+            more: uint256 = (unsafe_sub(x, unsafe_add(base, ones)) >> 15) & sure
+            x = ((unsafe_sub(x, base) >> 15) & sure) | (more << 8)
+        sure |= doubts << 8
+        q: uint256 = unsafe_add(place, 1) >> 4
+        offset: uint256 = (unsafe_add(place, 1) & 15) << 4
+        points[q] = unsafe_add(points[q], x >> offset)
+        ballots[q] = unsafe_add(ballots[q], sure >> offset)
+        q = unsafe_add(q, 1)
+        offset = unsafe_sub(256, offset)
+        points[q] = unsafe_add(points[q], x << offset)
+        ballots[q] = unsafe_add(ballots[q], sure << offset)
     selected: uint256[WORDS] = empty(uint256[WORDS])
     eligible: uint256 = 0
-    for place: uint256 in range(self._count(REVEALED), bound=MAX_MEMBERS):
-        offset: uint256 = 240 - ((place & 15) << 4)
-        sure: uint256 = (ballots[place >> 4] >> offset) & 255
-        doubts: uint256 = (ballots[place >> 4] >> (offset + 8)) & 255
+    for place: uint256 in range(m, bound=MAX_MEMBERS):
+        offset: uint256 = unsafe_sub(240, (place & 15) << 4)
+        sum: uint256 = points[place >> 4] >> offset
+        sure: uint256 = ballots[place >> 4] >> offset
+        if place < 16:
+            # The ring closes: what fell behind the last place belongs to the first ones.
+            q: uint256 = unsafe_add(m, place)
+            offset = unsafe_sub(240, (q & 15) << 4)
+            sum = unsafe_add(sum, points[q >> 4] >> offset)
+            sure = unsafe_add(sure, ballots[q >> 4] >> offset)
+        sum &= 65535
+        doubts: uint256 = (sure >> 8) & 255
+        sure &= 255
         id: uint256 = self._lane(PLACE, place)
         if sure == 0 or doubts > sure or not self._has(IN_V, id) or not self._has(OPENED, id):
             continue
-        eligible += 1
-        sum: uint256 = (points[place >> 4] >> offset) & 65535
-        above: bool = False
-        equal: bool = False
+        eligible = unsafe_add(eligible, 1)
+        above: bool = unsafe_mul(sum >> 8, 2) > sure
+        equal: bool = unsafe_mul(sum & 255, 2) > sure
         if terms.borda:
-            above = sum * 65536 // sure > threshold
-            equal = sum * 65536 // sure == threshold
-        else:
-            above = 2 * (sum >> 8) > sure
-            equal = 2 * (sum & 255) > sure
+            sum = unsafe_mul(sum, 65536) // sure
+            above = sum > threshold
+            equal = sum == threshold
         if above or (equal and place < cut):
             selected[id >> 8] |= 1 << (id & 255)
     wanted: uint256 = terms.keep
@@ -1706,18 +1731,17 @@ def precommits(round: uint256, items: DynArray[Precommit, MAX_BATCH]) -> DynArra
     """
     self._gate(round, AGGREGATE)
     self._need(terms.precommit, WRONG_PHASE)
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for c: Precommit in items:
-        struct_hash: bytes32 = keccak256(abi_encode(PRECOMMIT_TYPE, round, c.commitment))
-        code: uint256 = self._check(VERIFIER, NOT_VERIFIER, PRECOMMITTED, c.id, struct_hash, c.r, c.vs)
+        code: uint256 = self._take(PRECOMMIT_TYPE, VERIFIER, NOT_VERIFIER, PRECOMMITTED, c.id, c.commitment, c.r, c.vs)
         if code == ACCEPTED:
             accepted = True
-            self._put(PRECOMMITTED, c.id)
             self.precommitments[c.id] = c.commitment
             log Precommitted(round=round, id=c.id, commitment=c.commitment)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     return codes
 
 
@@ -1734,7 +1758,8 @@ def propose(round: uint256, attempt: uint256, result: bytes32, evidence: bytes32
     """
     self._gate(round, AGGREGATE)
     self._need(attempt == self.attempt, WRONG_ATTEMPT)
-    struct_hash: bytes32 = keccak256(abi_encode(PROPOSAL_TYPE, round, attempt, result, evidence))
+    y: uint256 = convert(evidence, uint256)
+    struct_hash: bytes32 = self._slot_hash(PROPOSAL_SLOT, round, attempt, result, y)
     self._need(self._by(self.leader, struct_hash, r, vs), NOT_LEADER)
     self.result = result
     self.evidence = evidence
@@ -1756,10 +1781,11 @@ def votes(round: uint256, attempt: uint256, items: DynArray[Vote, MAX_BATCH]) ->
     self._gate(round, VERIFY)
     self._need(attempt == self.attempt, WRONG_ATTEMPT)
     result: bytes32 = self.result
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for v: Vote in items:
-        struct_hash: bytes32 = keccak256(abi_encode(VOTE_TYPE, round, attempt, result, v.approve))
+        struct_hash: bytes32 = self._slot_hash(VOTE_SLOT, round, attempt, result, v.approve)
         code: uint256 = self._check(VERIFIER, NOT_VERIFIER, VOTED, v.id, struct_hash, v.r, v.vs)
         if v.approve > 1:
             code = BAD_SIGNATURE
@@ -1774,19 +1800,18 @@ def votes(round: uint256, attempt: uint256, items: DynArray[Vote, MAX_BATCH]) ->
                 self._put(REJECTED, v.id)
             log Voted(round=round, attempt=attempt, id=v.id, approve=v.approve == 1, salt=v.salt)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     verifiers: uint256 = self._count(VERIFIER)
     voted: uint256 = self._count(VOTED)
     rejections: uint256 = self._count(REJECTED)
-    if voted - rejections >= self._quorum(verifiers):
+    if unsafe_sub(voted, rejections) >= self._quorum(verifiers):
         if terms.opens:
             self._enter(OPEN)
         else:
             self._end(FINAL, result)
-    elif 3 * rejections > verifiers:
-        self._slash(self.leader, REJECTED_PROPOSAL)
-        self._elect(attempt + 1)
-    elif voted == verifiers:
+    elif unsafe_mul(3, rejections) > verifiers or voted == verifiers:
+        if unsafe_mul(3, rejections) > verifiers:
+            self._slash(self.leader, REJECTED_PROPOSAL)
         self._elect(attempt + 1)
     return codes
 
@@ -1804,23 +1829,23 @@ def opened(round: uint256, items: DynArray[OpeningVote, MAX_BATCH]) -> DynArray[
     quorum: uint256 = self._quorum(available)
     winner: bytes32 = empty(bytes32)
     burned: bool = False
+    self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for v: OpeningVote in items:
-        struct_hash: bytes32 = keccak256(abi_encode(OPENING_TYPE, round, v.digest))
-        code: uint256 = self._check(IN_V, NOT_COMMITTED, OPEN_VOTED, v.id, struct_hash, v.r, v.vs)
+        code: uint256 = self._take(OPENING_TYPE, IN_V, NOT_COMMITTED, OPEN_VOTED, v.id, v.digest, v.r, v.vs)
         if code == ACCEPTED:
             accepted = True
-            self._put(OPEN_VOTED, v.id)
-            votes: uint256 = self.open_counts[struct_hash] + 1
-            self.open_counts[struct_hash] = votes
+            key: bytes32 = keccak256(abi_encode(round, v.digest))
+            votes: uint256 = self.open_counts[key] + 1
+            self.open_counts[key] = votes
             if v.digest == empty(bytes32):
                 burned = burned or votes > available - quorum
             elif votes >= quorum:
                 winner = v.digest
             log OpenVoted(round=round, id=v.id, digest=v.digest)
         codes.append(code)
-    self._need(accepted, codes[0] if len(codes) > 0 else ALREADY_SENT)
+    self._need(accepted, codes[0])
     if winner != empty(bytes32):
         self._end(FINAL, winner)
     elif burned or self._count(OPEN_VOTED) == available:
@@ -1861,8 +1886,10 @@ def accuse(slot: uint256, id: uint256, round: uint256, a: Claim, b: Claim):
         attempt = 0
     differ: bool = a.attempt != b.attempt or a.x != b.x or a.y != b.y
     self._need(differ and slot <= VOTE_SLOT and (slot == COMMIT_SLOT or a.attempt == b.attempt), NOT_EQUIVOCATION)
-    self._claimed(slot, id, round, a)
-    self._claimed(slot, id, round, b)
+    for c: Claim in [a, b]:
+        y: uint256 = convert(c.y, uint256)
+        self._need(slot != VOTE_SLOT or y <= 1, NOT_EQUIVOCATION)
+        self._need(self._by(id, self._slot_hash(slot, round, c.attempt, c.x, y), c.r, c.vs), BAD_SIGNATURE)
     self._use(keccak256(abi_encode(slot, round, attempt, id)))
     self._slash(id, EQUIVOCATION)
 
@@ -1878,50 +1905,18 @@ def _use(key: bytes32):
     self.used[key] = True
 
 
-@internal
-@view
-def _claimed(slot: uint256, id: uint256, round: uint256, c: Claim):
-    """
-    @notice Refuse a message that the accused did not sign.
-    @dev Commit, Proposal and Vote are four words each, so one encoding serves all.
-    @param slot COMMIT, PROPOSAL or VOTE
-    @param id Accused
-    @param round Of the message
-    @param c Rest of the message
-    """
-    type_hash: bytes32 = COMMIT_TYPE
-    if slot == PROPOSAL_SLOT:
-        type_hash = PROPOSAL_TYPE
-    elif slot == VOTE_SLOT:
-        self._need(convert(c.y, uint256) <= 1, NOT_EQUIVOCATION)
-        type_hash = VOTE_TYPE
-    self._need(self._by(id, keccak256(abi_encode(type_hash, round, c.attempt, c.x, c.y)), c.r, c.vs), BAD_SIGNATURE)
-
-
-@internal
-@view
-def _commits_ready() -> bool:
-    """
-    @notice Is nobody awaited in COMMIT any more?
-    @return Whether the roster has committed, or the buffer is full
-    """
-    committed: uint256 = self._count(COMMITTED)
-    if committed == self._count(ROSTER):
-        return True
-    return terms.buffer != 0 and committed >= max(terms.buffer, terms.min_updates)
-
-
 @external
 def advance(round: uint256):
     """
-    @notice Go on after a deadline, or when nobody is awaited any more. Anybody's call.
+    @notice Go on after a deadline. Anybody's call.
+    @dev A phase in which nobody is awaited any more was closed by its last message already.
     @param round Current
     """
     self._need(round == self.round, WRONG_ROUND)
-    late: bool = block.timestamp >= self.deadline
     phase: uint256 = self.phase
+    self._need(phase >= COMMIT and phase <= OPEN, WRONG_PHASE)
+    self._need(block.timestamp >= self.deadline, TOO_EARLY)
     if phase == COMMIT:
-        self._need(late or self._commits_ready(), TOO_EARLY)
         if self._count(COMMITTED) >= terms.min_updates:
             self._enter(BEACON)
         elif self.extended < terms.extensions:
@@ -1930,27 +1925,22 @@ def advance(round: uint256):
         else:
             self._end(VOID, empty(bytes32))
     elif phase == BEACON:
-        self._need(late or self._count(REVEALED) == self._count(COMMITTED), TOO_EARLY)
         self._close_beacon()
     elif phase == AVAILABLE:
-        self._need(late or self._frozen_ready(), TOO_EARLY)
         self._freeze()
     elif phase == REVEAL:
-        hopeless: bool = late and self._count(OPENED) == 0
+        # While `select` can succeed it has as much time again.
         grace: uint256 = terms.durations[REVEAL - 1]
-        self._need(hopeless or block.timestamp >= self.deadline + grace, TOO_EARLY)
+        self._need(block.timestamp >= self.deadline + grace or self._count(OPENED) == 0, TOO_EARLY)
         self._end(VOID, empty(bytes32))
+    elif phase == AGGREGATE:
+        self._slash(self.leader, ABSENT_LEADER)
+        self._elect(self.attempt + 1)
+    elif phase == VERIFY:
+        self._slash_missing(VERIFIER, VOTED, SILENT_VERIFIER)
+        self._elect(self.attempt + 1)
     else:
-        self._need(phase >= AGGREGATE and phase <= OPEN, WRONG_PHASE)
-        self._need(late, TOO_EARLY)
-        if phase == AGGREGATE:
-            self._slash(self.leader, ABSENT_LEADER)
-            self._elect(self.attempt + 1)
-        elif phase == VERIFY:
-            self._slash_missing(VERIFIER, VOTED, SILENT_VERIFIER)
-            self._elect(self.attempt + 1)
-        else:
-            self._end(BURNED, empty(bytes32))
+        self._end(BURNED, empty(bytes32))
 
 
 # Getters
@@ -2110,7 +2100,7 @@ def approvals() -> uint256:
     @notice How many approved the current proposal.
     @return 0 to 1024
     """
-    return self._ones(self._without(VOTED, REJECTED))
+    return self._count(VOTED) - self._count(REJECTED)
 
 
 @external

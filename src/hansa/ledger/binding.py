@@ -52,6 +52,8 @@ ITEMS: dict[type, type] = {
 """Batch type -> type of its items."""
 
 _BITMAPS = frozenset({"held", "available", "selected", "committee"})
+_FLAGS = frozenset({"stop", "approve"})
+"""Booleans that the ABI carries as a word; another value than 0 and 1 stays what it is, for the rules."""
 _ENUMS: dict[tuple[type, str], type] = {
     (msg.Join, "role"): Role,
     (msg.Status, "standing"): Standing,
@@ -82,6 +84,8 @@ def _out(value: Any) -> tuple[Any, ...]:
             fields.append([_out(item) for item in v] if f.name == "items" else _out(v))
         elif f.name == "signatures":
             fields.append([(id, s[:32], s[32:]) for id, s in v])
+        elif f.name in _FLAGS:
+            fields.append(int(v))
         else:
             fields.append(v)
     return tuple(fields)
@@ -109,6 +113,8 @@ def _in(kind: type, given: Sequence[Any]) -> Any:
             v = _in(msg.Claim, v)
         elif isinstance(v, str):
             v = bytes.fromhex(v.removeprefix("0x"))
+        elif f.name in _FLAGS and v in (0, 1):
+            v = bool(v)
         elif (kind, f.name) in _ENUMS:
             enum = _ENUMS[kind, f.name]
             v = enum(v) if v in iter(enum) else v  # type: ignore[call-overload]

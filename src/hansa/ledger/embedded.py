@@ -343,10 +343,7 @@ class Replay:
         if entry.number:
             if entry.timestamp < chain.time:
                 raise errors.Untrusted(f"time runs backwards in journal row {entry.number}")
-            try:
-                chain.mine(entry.transactions, entry.timestamp)
-            except RecursionError as e:
-                raise errors.Untrusted(f"journal row {entry.number} nests calls too deep") from e
+            chain.mine(entry.transactions, entry.timestamp)
             if chain.height != entry.number:
                 raise errors.Untrusted(f"journal row {entry.number} holds no valid transaction")
         self._next += 1

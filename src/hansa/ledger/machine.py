@@ -17,9 +17,9 @@ from eth.vm.forks.paris.computation import ParisComputation
 from eth.vm.forks.paris.opcodes import PARIS_OPCODES
 from eth.vm.forks.paris.state import ParisState
 
-RECURSION_LIMIT = 5_000
-"""Python frames. The import of `eth` allows 100,000, for calls of contracts 1,024 deep. That is more
-than the C stack holds, and then a stranger's deeply nested JSON would kill the process."""
+RECURSION_LIMIT = 10_000
+"""Python frames: 7,200 would hold the EVM's deepest calls, 1,024. The import of `eth` allows 100,000,
+which the C stack does not hold: a stranger's nested JSON would kill the process."""
 
 sys.setrecursionlimit(RECURSION_LIMIT)
 

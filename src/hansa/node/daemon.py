@@ -27,6 +27,9 @@ from hansa.records import Limits, Terms, Update
 KEEP_ROUNDS = 3
 """Rounds whose journal entries are kept."""
 
+CACHE_VALUES = 16 * 1024 * 1024
+"""Values of opened updates that a node keeps in memory within a round; the others are opened again."""
+
 Step = plan.Step
 
 
@@ -70,6 +73,7 @@ class Node:
         self._delivered: set[str] = set()
         self._published = False
         self._checked: set[int] = set()
+        self._opened: dict[int, Update] = {}
         self._refused: set[int] = set()
         self._spoiled: set[bytes] = set()
         self._judgement: dict[int, bool] = {}
@@ -138,6 +142,7 @@ class Node:
         self._round = state.round
         self._delivered.clear()
         self._checked.clear()
+        self._opened.clear()
         self._refused.clear()
         self._spoiled.clear()
         self._judgement.clear()
@@ -237,8 +242,7 @@ class Node:
             try:
                 if id in slow:
                     raise errors.Untrusted(f"member {id}: training time is out of proportion to its data")
-                blob = self._get(state.current.commits[id].digest)
-                self._open_update(state, id, blob)
+                self._update(state, id)
                 self._checked.add(id)
             except errors.Unavailable:
                 continue
@@ -247,8 +251,15 @@ class Node:
                 self._note(f"round {state.round}: update of member {id} refused: {e}")
         return len(self._checked) + len(self._refused) > before
 
-    def _open_update(self, state: State, id: int, blob: bytes) -> Update:
-        return self.world.scheme.check(state, id, blob, self._get)
+    def _update(self, state: State, id: int) -> Update:
+        """A member's update of this round, opened and checked. Raises `Unavailable`, `Untrusted`."""
+        if id not in self._opened:
+            blob = self._get(state.current.commits[id].digest)
+            update = self.world.scheme.check(state, id, blob, self._get)
+            if sum(u.values.size for u in self._opened.values()) + update.values.size > CACHE_VALUES:
+                return update
+            self._opened[id] = update
+        return self._opened[id]
 
     def _get(self, digest: bytes) -> bytes:
         """A blob from the own disk, else from the store; kept from then on."""
@@ -270,10 +281,7 @@ class Node:
         )
         seen = [id for id in targets if id in self._checked]
         base = self.model(state)
-        candidates = [
-            ckpt.candidate(base.model, self._open_update(state, id, self._get(state.current.commits[id].digest)))
-            for id in seen
-        ]
+        candidates = [ckpt.candidate(base.model, self._update(state, id)) for id in seen]
         task = EvaluateTask(
             dataset=self.me.validation_data,
             models=tuple(to_arrays(m) for m in (base.model, *candidates)),
@@ -312,7 +320,7 @@ class Node:
         return True
 
     def _contribution(self, state: State, id: int) -> Contribution:
-        update = self._open_update(state, id, self._get(state.current.commits[id].digest))
+        update = self._update(state, id)
         return Contribution(
             member=id,
             examples=update.examples,

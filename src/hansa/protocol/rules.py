@@ -164,7 +164,9 @@ def _join(fold: _Fold, call: msg.Join) -> None:
         if member.role is Role.MEMBER and not member.member:
             _require(call.who in state.invited, errors.NotInvited)
         _require(call.role == member.role, errors.WrongRole)
-        busy = state.phase in RUNNING and id in state.current.commits
+        # After the beacon is known, new resources would steer the draw of a leader.
+        drawn = Phase.BEACON <= state.phase <= Phase.OPEN and id in state.current.roster
+        busy = drawn or (state.phase is Phase.COMMIT and id in state.current.commits)
         _require(not busy, errors.AlreadySent)
     fold.emit(
         ev.Joined(call.who, id, call.key, call.onion, min(call.resources, MAX_RESOURCES), int(call.role))
@@ -472,6 +474,7 @@ def _opening(state: State, item: msg.Opening) -> ev.Event:
     now = state.current
     _require(item.id in now.ballots, errors.WrongBallot)
     _require(item.id not in now.opened, errors.AlreadySent)
+    _require(item.stop in (False, True), errors.WrongBallot)
     commitment = selection.ballot_commitment(
         state.domain, state.round, item.id, item.ranking, item.stop, item.values, item.salt
     )
@@ -495,6 +498,7 @@ def _precommit(state: State, item: msg.Precommit) -> ev.Event:
 def _vote(state: State, item: msg.Vote) -> ev.Event:
     now = state.current
     _require(item.id in now.verifiers, errors.NotVerifier)
+    _require(item.approve in (False, True), errors.BadSignature)
     fields = (state.round, now.attempt, now.result, item.approve)
     _require(_signed(state, item.id, item.signature, "Vote", *fields), errors.BadSignature)
     _require(item.id not in now.votes, errors.AlreadySent)

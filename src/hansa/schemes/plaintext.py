@@ -7,7 +7,6 @@ readers stay names that grant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
@@ -19,6 +18,9 @@ from hansa.records import Limits, Update
 
 Fetch = Callable[[bytes], bytes]
 Readers = Mapping[int, bytes]
+
+SECRETS = 4096
+"""Opened grants that a party remembers."""
 
 
 def readers_digest(readers: Mapping[int, bytes]) -> bytes:
@@ -46,7 +48,8 @@ class Plaintext:
         self._limits = limits
         self._length = length
         self._grant: tuple[bytes, bytes, bytes] | None = None
-        self._open_grant = lru_cache(maxsize=2048)(self._unwrap)
+        self._roster: tuple[Readers, bytes] | None = None
+        self._secrets: dict[tuple[bytes, bytes], bytes] = {}
 
     def seal(self, state: State, update: Update) -> Sealed:
         """An update sealed to the readers of its round."""
@@ -96,7 +99,7 @@ class Plaintext:
 
     def _own_grant(self, state: State) -> tuple[bytes, bytes]:
         readers = state.current.readers
-        roster = readers_digest(readers)
+        roster = self._digest(readers)
         if self._grant is None or self._grant[0] != roster:
             label = f"grant/{roster.hex()}"
             drawn = iter(range(len(readers)))
@@ -113,12 +116,22 @@ class Plaintext:
     def _open(
         self, domain: bytes, readers: Readers, author: int, blob: bytes, context: bytes, fetch: Fetch
     ) -> bytes:
-        grant = fetch(sealing.read_header(blob).grant)
-        secret = self._open_grant(grant, sealing.grant_context(domain, readers_digest(readers), author))
+        context_of_grant = sealing.grant_context(domain, self._digest(readers), author)
+        key = (sealing.read_header(blob).grant, context_of_grant)
+        if key not in self._secrets:
+            if len(self._secrets) >= SECRETS:
+                self._secrets.clear()
+            self._secrets[key] = sealing.open_grant(
+                fetch(key[0]), self._id, self._private_key, context_of_grant
+            )
+        secret = self._secrets[key]
         return sealing.open_sealed(blob, secret, context, limit=self._limits.blob)
 
-    def _unwrap(self, data: bytes, context: bytes) -> bytes:
-        return sealing.open_grant(data, self._id, self._private_key, context)
+    def _digest(self, readers: Readers) -> bytes:
+        # A state keeps its mapping while the round lasts, so that identity is enough.
+        if self._roster is None or self._roster[0] is not readers:
+            self._roster = (readers, readers_digest(readers))
+        return self._roster[1]
 
 
 def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> Plaintext:

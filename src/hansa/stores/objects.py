@@ -1,7 +1,7 @@
 """Any object store that `obstore` speaks to: memory, a folder, S3, GCS, Azure, HTTP.
 
-Blobs lie at `blobs/<first two hex digits>/<SHA-256 in hex>` and are hashed again on every read: nobody needs to
-trust the store. Writes are atomic: a key holds the old bytes, the new ones, or is missing, whenever the
+Blobs lie at `blobs/<first two hex digits>/<SHA-256 in hex>` and are hashed again on every read: nobody needs
+to trust the store. Writes are atomic: a key holds the old bytes, the new ones, or is missing, whenever the
 writer is killed. A folder is not flushed to the disk at every write; what a power cut takes away reads as
 missing, or fails its digest.
 """
@@ -12,7 +12,7 @@ import builtins
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,7 +42,7 @@ class ObjectStore:
     """The `Store` port over one `obstore` store; `place` names it in messages."""
 
     place: str
-    _backend: Any
+    _backend: Any = field(repr=False)
 
     def put(self, data: bytes) -> bytes:
         """Keep a blob; gives its SHA-256. Raises `Unavailable` when it cannot be written."""
@@ -77,12 +77,15 @@ class ObjectStore:
         return True
 
     def put_at(self, key: str, data: bytes) -> None:
-        """Keep bytes under a name, in place of what was there. Raises `Unavailable`, `Untrusted` (bad key)."""
+        """Keep bytes under a name, in place of what was there.
+
+        Raises `Unavailable` when they cannot be written, `Untrusted` for a key that might leave the store.
+        """
         with self._reported(_checked(key)):
             obstore.put(self._backend, key, data)
 
     def get_at(self, key: str, *, limit: int) -> bytes:
-        """Bytes by name. Raises `Unavailable` if there are none, `Untrusted` if they are more than `limit`."""
+        """Bytes by name. Raises `Unavailable` if there are none, `Untrusted` if there are over `limit`."""
         with self._reported(_checked(key)):
             found = obstore.get(self._backend, key)
             size = found.meta["size"]
@@ -129,12 +132,16 @@ class _Missing(errors.Unavailable):
 def create(url: str, **options: Any) -> ObjectStore:
     """Open a store by URL: `memory:///`, `file:///folder`, a plain folder, or any other of `obstore`.
 
-    A folder is made if it is missing. `options` go to `obstore.store.from_url`; credentials may stand there or
-    in the places where each cloud's own tools look for them. Raises `Misconfigured` when the URL or an option
-    cannot be used.
+    A folder is made if it is missing. `options` go to `obstore.store.from_url`; credentials may stand there
+    or where each cloud's own tools look for them, never in the URL, which is shown in messages.
+    Raises `Misconfigured` when the URL or an option cannot be used.
     """
     parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if parts.scheme else url
+    place = f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.scheme else url
+    if "@" in parts.netloc:
+        raise errors.Misconfigured(
+            "a store's URL must not hold credentials", hint="Pass them as options or in the environment."
+        )
     try:
         if parts.scheme in ("", "file"):
             folder = Path(unquote(parts.path) if parts.scheme else url).expanduser().absolute()
