@@ -1,7 +1,8 @@
 """Streaming weighted mean beside a plain numpy sum of integers: `python benchmarks/aggregation.py`.
 
 Both run in this process, in turns, on the same updates. The plain sum adds int32 vectors into an int64 one
-and does not weigh, divide or check anything. Extra memory is what the mean holds at its peak beside the updates.
+and does not weigh, divide or check anything. Extra memory is what the mean holds at its peak beside the
+updates.
 """
 
 from __future__ import annotations

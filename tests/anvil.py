@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -49,7 +51,10 @@ def anvil(*options: str, port: int = 0) -> Iterator[str]:
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            yield f"http://{_address(process)}"
+            address = _address(process)
+            # A pipe that nobody reads would stop the node after a few hundred log lines.
+            Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
+            yield f"http://{address}"
         finally:
             process.kill()
 

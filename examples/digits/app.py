@@ -9,7 +9,7 @@ import hansa
 
 
 def make_model():
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
 app = hansa.App(model=make_model)

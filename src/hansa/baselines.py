@@ -37,9 +37,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Accuracies on the test set, fractions of 1; `alone` by member."""
+    """One metric on the test set; `alone` by honest member.
+
+    `own`: the models of `alone`, each on its member's own validation rows.
+    """
 
     alone: tuple[float, ...]
+    own: tuple[float, ...]
     alone_mean: float
     fedavg_unprotected: float
     pooled: float
@@ -48,21 +52,25 @@ class Comparison:
 def compare(setup: Setup, attacks: Mapping[int, Attack], metric: str = "accuracy") -> Comparison:
     """All that the end table of a run sets beside the joint model; `metric` is one that `evaluate` returns.
 
-    `alone` counts honest members only: what a hostile one does alone is its own affair.
+    `alone` and `own` count honest members only: what a hostile one does alone is its own affair.
     """
-    alone_metrics = alone(setup, [m for m in range(setup.members) if m not in attacks])
-    values = tuple(metrics[metric] for metrics in alone_metrics)
-    return Comparison(values, float(np.mean(values)), fedavg(setup, attacks)[metric], pooled(setup)[metric])
+    honest = [m for m in range(setup.members) if m not in attacks]
+    models = alone(setup, honest)
+    values = tuple(metrics[metric] for metrics in _test(setup, models))
+    keys = [f"{member_name(m)}/validation" for m in honest]
+    own = tuple(_evaluate(setup, key, [model])[0][metric] for key, model in zip(keys, models, strict=True))
+    mean = float(np.mean(values)) if values else float("nan")
+    return Comparison(values, own, mean, fedavg(setup, attacks)[metric], pooled(setup)[metric])
 
 
-def alone(setup: Setup, members: Sequence[int]) -> list[Metrics]:
-    """Test metrics of each member's model, trained for all rounds on its own rows only."""
+def alone(setup: Setup, members: Sequence[int]) -> list[Values]:
+    """Each member's model, trained for all rounds on its own rows only."""
     models = {m: setup.base for m in members}
     for round_number in range(1, setup.rounds + 1):
         tasks = [_task(setup, f"{member_name(m)}/train", models[m], m, round_number) for m in members]
         for m, result in zip(members, setup.trainer.train_many(tasks), strict=True):
             models[m] = result.values
-    return _test(setup, list(models.values()))
+    return list(models.values())
 
 
 def pooled(setup: Setup) -> Metrics:
@@ -103,7 +111,11 @@ def _task(setup: Setup, dataset: str, base: Values, member: int, round_number: i
 
 
 def _test(setup: Setup, models: Sequence[Values]) -> list[Metrics]:
-    return setup.trainer.evaluate(EvaluateTask(TEST, tuple(models), setup.params, setup.rounds))
+    return _evaluate(setup, TEST, models)
+
+
+def _evaluate(setup: Setup, dataset: str, models: Sequence[Values]) -> list[Metrics]:
+    return setup.trainer.evaluate(EvaluateTask(dataset, tuple(models), setup.params, setup.rounds))
 
 
 def _flat(values: Values) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -426,7 +427,7 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
         made = deploy(chain, account(_owner(founding)), deployment.parameters, deployment.seats, deployment.model)
         if made != deployment:
             raise errors.Unavailable("the contract was deployed to another address than computed")
-    return Simulation(folder, founding, chain, Fold(chain, deployment), deployment, clock)
+    return Simulation(folder, founding, chain, Fold(chain, deployment, interval=math.inf), deployment, clock)
 
 
 def _lay_out(folder: Path, file: FederationFile, founding: Founding, record: RunRecord) -> None:

@@ -15,7 +15,7 @@ from hansa import errors
 from hansa.crypto import fixedpoint
 from hansa.protocol import aggregation
 from hansa.protocol.aggregation import Contribution
-from hansa.records import AggregationTerms, Layout, Model
+from hansa.records import AggregationTerms
 
 LOW, HIGH = -(2**31), 2**31 - 1
 int32s = st.one_of(st.integers(LOW, HIGH), st.integers(-3, 3), st.sampled_from([LOW, HIGH]))
@@ -209,16 +209,6 @@ def test_the_clip_norm_is_in_the_models_units():
     assert clipped in ([29, 39], [30, 40], [29, 40], [30, 39])
 
 
-def test_the_model_moves_by_the_delta_and_saturates():
-    layout = Layout(("w",), ((3,),), SCALE)
-    model = Model(layout, np.array([10, HIGH - 1, LOW + 1], np.int32))
-    got = aggregation.aggregate(terms(), [contribution(0, [-3, 5, -5])], model)
-    assert got.tolist() == [7, HIGH, LOW]
-    assert model.values.tolist() == [10, HIGH - 1, LOW + 1]
-    with pytest.raises(errors.Misconfigured, match="server optimiser"):
-        aggregation.aggregate(terms(optimizer="adam"), [contribution(0, [1, 2, 3])], model)
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_inputs_are_not_changed(rule):
     made = [contribution(i, [i * 1000, -i]) for i in range(6)]
@@ -290,4 +280,4 @@ def test_means_take_the_same_memory_for_any_number_of_updates(rule):
         tracemalloc.stop()
         return top
 
-    assert peak(40) < peak(3) + 100_000
+    assert peak(40) < peak(3) + values.nbytes // 2

@@ -77,6 +77,13 @@ def test_what_is_not_canonical_is_refused_with_its_digest(bad):
     assert caught.value.digest == encoding.digest(bad)
 
 
+def test_a_header_that_claims_bytes_beyond_the_end_is_refused():
+    data = model.encode_model(Model(Layout((), (), 0), np.empty(0, np.int32)))
+    assert model.decode_model(data, LIMITS).values.size == 0
+    with pytest.raises(errors.Untrusted, match="too short for its header"):
+        model.decode_model(data[:3] + bytes([data[3] + 1]) + data[4:], LIMITS)
+
+
 def test_every_flipped_header_bit_is_refused_or_another_model():
     good = blob()
     head = len(good) - 4 * VALUES.size

@@ -114,6 +114,15 @@ def test_extreme_deltas_keep_their_sign_and_their_bounds(optimizer, extreme, sca
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "yogi"])
+def test_adaptive_steps_clip_the_delta(optimizer):
+    bound = 2**27 - 1
+    clipped, state = run(terms(optimizer), [0, 0], [[bound, -bound]] * 3)
+    values, same = run(terms(optimizer), [0, 0], [[HIGH, LOW]] * 3)
+    assert values.tolist() == clipped.tolist()
+    assert optimizers.encode_state(same) == optimizers.encode_state(state)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "yogi"])
 @given(st.lists(int32s, min_size=1, max_size=6))
 def test_opposite_deltas_give_opposite_steps(optimizer, deltas):
     values, _ = run(terms(optimizer), [0, 0], [[d, -max(d, -HIGH)] for d in (max(d, -HIGH) for d in deltas)])

@@ -107,6 +107,7 @@ def test_small_numbers_are_packed_and_noise_is_not():
         reheaded(updates.encode_update(sample()), surprise=0),
         reheaded(updates.encode_update(sample([1] * 9, range(9), 9)), length=8),
         reheaded(updates.encode_update(sample([1, 2], [3, 8], 9)), length=8),
+        reheaded(updates.encode_update(sample([1] * 7, length=7)), length=8),
         updates.encode_update(sample([1, 2], [7, 8], 9)),
         updates.encode_update(sample()) + b"\0",
         updates.encode_update(sample())[:-1],

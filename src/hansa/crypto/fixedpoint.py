@@ -69,17 +69,9 @@ def sum_of_squares(values: NDArray[np.int32]) -> int:
     total = 0
     for part in blocks(values.size):
         block = values[part].astype(np.int64)
-        total += _sum_wide(block * block)
-    return total
-
-
-def squared_distance(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
-    """Exact squared Euclidean distance, for any int32 inputs of one length."""
-    total = 0
-    for part in blocks(a.size):
-        # A difference has 33 bits, so its square fits uint64 and not int64.
-        gap = np.abs(np.subtract(a[part], b[part], dtype=np.int64)).astype(np.uint64)
-        total += _sum_wide(gap * gap)
+        squares = block * block
+        # A square has up to 62 bits, so the sum of a block is taken in two halves.
+        total += (int((squares >> 32).sum()) << 32) + int((squares & 0xFFFF_FFFF).sum())
     return total
 
 
@@ -146,10 +138,3 @@ def _round_half_away(
     twice = 2 * remainder
     floor += (twice > denominator) | ((twice == denominator) & (floor >= 0))
     return floor
-
-
-def _sum_wide(values: NDArray[np.int64] | NDArray[np.uint64]) -> int:
-    """Sum of a block of non-negative 64-bit values that may exceed 64 bits."""
-    wide = values.astype(np.uint64)
-    low = int((wide & np.uint64(0xFFFF_FFFF)).sum())
-    return (int((wide >> np.uint64(32)).sum()) << 32) + low

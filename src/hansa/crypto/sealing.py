@@ -155,11 +155,6 @@ def open_grant(data: bytes, reader: int, private_key: bytes, context: bytes) -> 
     return secret
 
 
-def sealed_size(length: int) -> int:
-    """Bytes of a sealed blob whose plaintext has `length` bytes."""
-    return HEADER_BYTES + length + TAG_BYTES * _chunks(length)
-
-
 def read_header(data: bytes) -> Header:
     """Header of a sealed blob; `data` may be the whole blob or its first `HEADER_BYTES`.
 
@@ -183,14 +178,11 @@ def open_sealed(data: bytes, secret: bytes, context: bytes, *, limit: int) -> by
     """Plaintext of a sealed blob of at most `limit` bytes of plaintext.
 
     Raises `Untrusted` (with the blob's digest) when the announced length exceeds the limit or does not fit
-    the blob, which is seen before anything is allocated; when a byte, the order or the number of chunks is
-    wrong; and when secret or context differ from the sender's.
+    the blob, when a byte, the order or the number of chunks is wrong, and when secret or context differ from
+    the sender's. Whatever is announced, memory stays within the size of the blob itself.
     """
+    sink = BytesIO()
     try:
-        announced = read_header(data).length
-        if announced > limit or len(data) != sealed_size(announced):
-            raise errors.Untrusted(f"sealed blob of {len(data)} bytes announces {announced}, limit {limit}")
-        sink = BytesIO()
         open_stream(BytesIO(data), sink, secret, context, limit=limit)
     except errors.Untrusted as e:
         e.digest = encoding.digest(data)
@@ -283,8 +275,7 @@ def _read_exactly(source: BinaryIO, size: int) -> bytes:
 def _blob_cipher(secret: bytes, header: Header, context: bytes) -> tuple[AESGCM, bytes]:
     if header.length > CHUNK_BYTES * 2**32:
         raise errors.Untrusted("the counter of STREAM has room for 2^32 chunks")
-    info = _BLOB_DOMAIN + header.grant + context
-    material = HKDF(SHA256(), 32 + _PREFIX_BYTES, header.salt, info).derive(secret)
+    material = HKDF(SHA256(), 32 + _PREFIX_BYTES, header.salt, _BLOB_DOMAIN + context).derive(secret)
     return AESGCM(material[:32]), material[32:]
 
 

@@ -472,7 +472,7 @@ result: public(bytes32)
 evidence: public(bytes32)
 extended: uint256
 acc: uint256  # XOR of what was revealed; stale until the first reveal of a round
-planes: uint256[PLANES][WORDS]  # bit p of how many verifiers hold each update; stale beyond `_plane`
+planes: uint256[WORDS][PLANES]  # bit p of how many verifiers hold each update; see `_planes`
 rankings: HashMap[uint256, uint256]  # by place; valid where the ballot was opened
 commitments: HashMap[uint256, bytes32]  # valid where balloted
 precommitments: HashMap[uint256, bytes32]  # valid where precommitted
@@ -1148,17 +1148,20 @@ def _acc() -> uint256:
 
 @internal
 @view
-def _plane(w: uint256, p: uint256, sent: uint256) -> uint256:
+def _planes() -> uint256[WORDS][PLANES]:
     """
-    @notice Bit p of the number of verifiers that hold each update of word w.
-    @param w Word of the bitmap
-    @param p Bit
-    @param sent Verifiers counted so far; planes that they cannot have reached are of older rounds
-    @return Bitmap
+    @notice In bit slices, how many verifiers hold each update: bit i of plane p is bit p of i's count.
+    @dev Not cleared between rounds: planes that this round's messages cannot have reached read as zero.
+    @return Eleven bitmaps: counts up to 1024
     """
-    if sent >> p == 0:
-        return 0
-    return self.planes[w][p]
+    planes: uint256[WORDS][PLANES] = empty(uint256[WORDS][PLANES])
+    sent: uint256 = self._count(HELD_SENT)
+    for p: uint256 in range(PLANES):
+        if sent >> p == 0:
+            break
+        for w: uint256 in range(self._words(), bound=WORDS):
+            planes[p][w] = self.planes[p][w]
+    return planes
 
 
 @internal
@@ -1168,14 +1171,14 @@ def _freeze():
     @dev Compares all counts of a word with the quorum at once, from the highest bit.
     """
     need: uint256 = self._quorum(self._count(VERIFIER))
-    sent: uint256 = self._count(HELD_SENT)
+    planes: uint256[WORDS][PLANES] = self._planes()
     available: uint256[WORDS] = empty(uint256[WORDS])
     for w: uint256 in range(self._words(), bound=WORDS):
         above: uint256 = 0
         equal: uint256 = self.sets[REVEALED][w]
         for i: uint256 in range(PLANES):
             p: uint256 = unsafe_sub(PLANES - 1, i)
-            x: uint256 = self._plane(w, p, sent)
+            x: uint256 = planes[p][w]
             if (need >> p) & 1 == 1:
                 equal &= x
             else:
@@ -1321,35 +1324,6 @@ def _unseal(round: uint256, o: Opening, targets: uint256) -> uint256:
     if o.place >= self._count(REVEALED) or self._lane(PLACE, o.place) != o.id:
         return WRONG_PLACE
     return ACCEPTED
-
-
-@internal
-def _tell(held: uint256[WORDS], sent: uint256):
-    """
-    @notice Count an availability bitmap.
-    @dev Bit-sliced: one addition with carry counts a whole word of updates.
-    @param held Set of authors
-    @param sent How many bitmaps were counted before
-    """
-    # The bitmap that first reaches a plane must write it, carry or not: it holds an older round's bits.
-    reaches: bool = sent & (sent + 1) == 0
-    for w: uint256 in range(self._words(), bound=WORDS):
-        carry: uint256 = held[w]
-        for p: uint256 in range(PLANES):
-            if carry == 0 and not (reaches and (sent + 1) >> p != 0):
-                break
-            x: uint256 = self._plane(w, p, sent)
-            self.planes[w][p] = x ^ carry
-            carry &= x
-
-
-
-
-
-
-
-
-
 
 
 # Membership: acts on the roster only when the next round opens
@@ -1561,24 +1535,37 @@ def reveals(round: uint256, items: DynArray[Reveal, MAX_BATCH]) -> DynArray[uint
 def availabilities(round: uint256, items: DynArray[Availability, MAX_BATCH]) -> DynArray[uint256, MAX_BATCH]:
     """
     @notice Say which updates are held. The last message of the phase freezes V.
+    @dev One addition with carry counts a whole word of updates.
     @param round Current
     @param items Messages
     @return Code of each item, 0 if accepted
     """
     self._gate(round, AVAILABLE)
-    sent: uint256 = self._count(HELD_SENT)
     self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
+    planes: uint256[WORDS][PLANES] = self._planes()
     for a: Availability in items:
         code: uint256 = self._take(AVAILABILITY_TYPE, VERIFIER, NOT_VERIFIER, HELD_SENT, a.id, keccak256(abi_encode(a.held)), a.r, a.vs)
         if code == ACCEPTED:
             accepted = True
-            self._tell(a.held, sent)
-            sent += 1
+            for w: uint256 in range(WORDS):
+                carry: uint256 = a.held[w]
+                for p: uint256 in range(PLANES):
+                    if carry == 0:
+                        break
+                    x: uint256 = planes[p][w]
+                    planes[p][w] = x ^ carry
+                    carry &= x
             log Held(round=round, id=a.id, held=a.held)
         codes.append(code)
     self._need(accepted, codes[0])
+    sent: uint256 = self._count(HELD_SENT)
+    for p: uint256 in range(PLANES):
+        if sent >> p == 0:
+            break
+        for w: uint256 in range(self._words(), bound=WORDS):
+            self.planes[p][w] = planes[p][w]
     if self._frozen_ready():
         self._freeze()
     return codes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,10 +68,18 @@ class Fold:
     """The contract's events folded into states; one fold serves all nodes of a process.
 
     `depth` states are kept, one a block with events, so that a reorganisation costs no reading anew.
+    The chain is asked again after `interval` seconds, or after a call sent from this process.
     """
 
     def __init__(
-        self, rpc: Rpc, deployment: Deployment, *, confirmations: int = 0, depth: int = 64
+        self,
+        rpc: Rpc,
+        deployment: Deployment,
+        *,
+        confirmations: int = 0,
+        depth: int = 64,
+        interval: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rpc = rpc
         self._observers: list[Callable[[Event, int], None]] = []
@@ -79,6 +89,10 @@ class Fold:
         self._states: list[tuple[int, State]] = [(deployment.block - 1, founded(deployment))]
         self._depth = depth
         self._head = b""
+        self._number = self._timestamp = 0
+        self._interval = interval
+        self._monotonic = monotonic
+        self._asked = -math.inf
         self._founded = self._states[0]
 
     def observe(self, observer: Callable[[Event, int], None]) -> None:
@@ -87,13 +101,19 @@ class Fold:
 
     def view(self, clock: Callable[[], int]) -> View:
         """The newest final state. Raises `Unavailable` or `Untrusted`."""
-        block = self._rpc.request("eth_getBlockByNumber", ("latest", False))
-        head = unhex(block["hash"], 32)
-        if head != self._head:
-            self._catch_up(number(block["number"]))
-            self._head = head
-        now = max(number(block["timestamp"]), clock())
-        return View(self._states[-1][1], now, number(block["number"]), head)
+        if self._monotonic() - self._asked >= self._interval:
+            block = self._rpc.request("eth_getBlockByNumber", ("latest", False))
+            head = unhex(block["hash"], 32)
+            self._number, self._timestamp = number(block["number"]), number(block["timestamp"])
+            if head != self._head:
+                self._catch_up(self._number)
+                self._head = head
+            self._asked = self._monotonic()
+        return View(self._states[-1][1], max(self._timestamp, clock()), self._number, self._head)
+
+    def expire(self) -> None:
+        """Ask the chain at the next view: something was sent."""
+        self._asked = -math.inf
 
     def _catch_up(self, head: int) -> None:
         while True:
@@ -137,6 +157,7 @@ class EvmLedger:
     def submit(self, *calls: msg.Call) -> None:
         """Send calls, in this order, and wait for their blocks. Raises `Refused`, `Unavailable`."""
         sent = [Call(self._contract, self._data(call), CALL_GAS) for call in calls]
+        self._fold.expire()
         for receipt in self._sender.send(sent):
             if isinstance(receipt, errors.HansaError):
                 raise receipt

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import requests
+import urllib3
 from eth_hash.auto import keccak
 
 from hansa import errors
@@ -138,7 +138,7 @@ class Endpoint:
         self._limit = limit
         self._sleep = sleep
         self._clock = clock
-        self._session = requests.Session()
+        self._pool = urllib3.PoolManager()
         self._checked = False
 
     def __repr__(self) -> str:
@@ -151,7 +151,7 @@ class Endpoint:
 
     def close(self) -> None:
         """Drop the connection."""
-        self._session.close()
+        self._pool.clear()
 
     def request(self, method: str, params: Sequence[Any] = ()) -> Any:
         """See `Rpc.request`."""
@@ -214,21 +214,25 @@ class Endpoint:
 
     def _post(self, body: str) -> Any:
         try:
-            with self._session.post(
+            response = self._pool.request(
+                "POST",
                 self._url,
-                data=body,
+                body=body,
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout,
-                stream=True,
-                allow_redirects=False,
-            ) as response:
-                content = self._read(response)
-        except requests.Timeout as e:
-            raise errors.Unavailable(
-                f"the node at {self._host} did not answer within {self._timeout:g} s",
-                hint="the node may be overloaded or hang; try again or use another",
-            ) from e
-        except requests.RequestException as e:
+                preload_content=False,
+                redirect=False,
+                retries=False,
+            )
+            content = self._read(response)
+        except urllib3.exceptions.HTTPError as e:
+            # A refused connection is a ConnectTimeoutError to urllib3.
+            refused = isinstance(e, urllib3.exceptions.NewConnectionError)
+            if isinstance(e, urllib3.exceptions.TimeoutError) and not refused:
+                raise errors.Unavailable(
+                    f"the node at {self._host} did not answer within {self._timeout:g} s",
+                    hint="the node may be overloaded or hang; try again or use another",
+                ) from e
             raise errors.Unavailable(
                 f"cannot reach the node at {self._host}: {type(e).__name__}",
                 hint="check that the node runs and that the RPC address in member.toml is right",
@@ -237,23 +241,29 @@ class Endpoint:
             return json.loads(content)
         except (ValueError, RecursionError) as e:
             raise errors.Unavailable(
-                f"the node at {self._host} does not speak JSON-RPC (HTTP status {response.status_code})",
+                f"the node at {self._host} does not speak JSON-RPC (HTTP status {response.status})",
                 hint="check the RPC address: another program may use that port",
             ) from e
 
-    def _read(self, response: requests.Response) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
         """Body of at most `limit` bytes that ends within `timeout`, however slowly it drips."""
-        if response.status_code in RETRY_STATUS:
-            raise errors.Unavailable(
-                f"the node at {self._host} answers with HTTP status {response.status_code}",
-                hint="the node or the proxy before it is overloaded; try again later",
-            )
         until = self._clock() + self._timeout
         content = bytearray()
-        for chunk in response.iter_content(64 * 1024):
-            content += chunk
-            if len(content) > self._limit:
-                raise errors.Untrusted(f"the node at {self._host} sent more than {self._limit} bytes")
-            if self._clock() > until:
-                raise requests.Timeout
+        try:
+            if response.status in RETRY_STATUS:
+                raise errors.Unavailable(
+                    f"the node at {self._host} answers with HTTP status {response.status}",
+                    hint="the node or the proxy before it is overloaded; try again later",
+                )
+            while chunk := response.read1(64 * 1024):
+                content += chunk
+                if len(content) > self._limit:
+                    raise errors.Untrusted(f"the node at {self._host} sent more than {self._limit} bytes")
+                if self._clock() > until:
+                    raise urllib3.exceptions.TimeoutError
+        except BaseException:
+            # What is left of the answer must not meet the next request.
+            response.close()
+            raise
+        response.release_conn()
         return bytes(content)

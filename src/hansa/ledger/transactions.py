@@ -31,6 +31,9 @@ KNOWN = ("already known", "already imported", "alreadyknown", "known transaction
 NONCE = ("nonce too low", "nonce too high", "nonce is too low", "replacement")
 """What nodes say to a transaction that is in their pool, and to one whose nonce is not free."""
 
+FIRST_PAUSE = 0.002
+"""Seconds before the second look for receipts; a chain that mines at once has them by then."""
+
 UNDERPRICED = ("underpriced", "less than block base fee", "fee too low")
 
 
@@ -168,7 +171,7 @@ class Sender:
         until = self._clock() + timeout
         sent = self.submit(calls)
         done: dict[bytes, Receipt | errors.HansaError] = {}
-        pause = 0.05
+        pause = FIRST_PAUSE
         while True:
             done.update(self.poll())
             waiting = [name for name in sent if isinstance(name, bytes) and name not in done]

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from hansa import errors
 from hansa.crypto import fixedpoint
-from hansa.records import AggregationTerms, Model
+from hansa.records import AggregationTerms
 
 MAX_TOTAL_WEIGHT: Final = 2**30
 MAX_CONTRIBUTIONS: Final = 2**14
@@ -54,21 +54,6 @@ class Contribution:
     values: NDArray[np.int32]
     indices: NDArray[np.uint32] | None = None
     staleness: int = 0
-
-
-def aggregate(
-    terms: AggregationTerms, contributions: Iterable[Contribution], model: Model
-) -> NDArray[np.int32]:
-    """Values of the next model without a server optimiser: base plus `mean_delta`, saturated at int32.
-
-    Raises as `mean_delta`, and `Misconfigured` when the terms name an optimiser: use `optimizers.step` then.
-    """
-    if terms.optimizer != "none":
-        raise errors.Misconfigured(f"the terms name the server optimiser {terms.optimizer!r}")
-    delta = mean_delta(terms, contributions, model.values.size, model.layout.scale)
-    for part in fixedpoint.blocks(delta.size):
-        delta[part] = fixedpoint.saturate(np.add(delta[part], model.values[part], dtype=np.int64))
-    return delta
 
 
 def mean_delta(

@@ -22,11 +22,11 @@ def unpack(
 ) -> tuple[dict[str, Any], memoryview]:
     """Header and body of a blob; the header has at most `limit` bytes and exactly `fields`, of these types.
 
-    Raises `Untrusted` for anything else. Sizes are compared before bytes are read.
+    Raises `Untrusted` for anything else.
     """
     head_end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
-    if head_end - _LENGTH_BYTES > limit or head_end > len(data):
-        raise errors.Untrusted(f"{kind} of {len(data)} bytes has no header that fits")
+    if head_end > len(data):
+        raise errors.Untrusted(f"{kind} of {len(data)} bytes is too short for its header")
     header = encoding.decode(bytes(data[_LENGTH_BYTES:head_end]), limit=limit)
     if not isinstance(header, dict) or header.pop("kind", None) != kind:
         raise errors.Untrusted(f"blob is not of kind {kind!r}")

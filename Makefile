@@ -1,0 +1,58 @@
+# Two commands: `make run` and `make test`. Set-up happens by itself, in .venv and node_modules.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
+
+.PHONY: help setup run test lint bench chaos contract clean
+
+help:
+	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
+	@echo "make test    set up, then run all tests"
+	@echo "make lint    format check, linter, types, import contracts"
+	@echo "make bench   benchmarks (minutes)"
+	@echo "make chaos   kill and resume runs, SEEDS=20"
+	@echo "make contract  compile Federation.vy into the shipped artefact"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hansa needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
+	touch $@
+
+# anvil is needed by tests and benchmarks only; where npm is missing, those tests skip and say so.
+node_modules/.ready: package.json package-lock.json
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && touch $@; \
+	else echo "npm is not installed: tests against anvil will be skipped"; fi
+
+run: setup
+	@rm -rf runs/make-run
+	$(BIN)/hansa run examples/digits --out runs/make-run
+	$(BIN)/hansa audit runs/make-run
+
+test: setup node_modules/.ready
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup node_modules/.ready
+	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/round.py
+	$(BIN)/python benchmarks/selection.py
+
+chaos: setup
+	$(BIN)/python benchmarks/kill.py --seeds $(or $(SEEDS),20)
+
+contract: setup
+	$(BIN)/python -m hansa.ledger.compile
+
+clean:
+	rm -rf $(VENV) node_modules runs build dist

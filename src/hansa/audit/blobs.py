@@ -1,0 +1,88 @@
+"""The blobs of a run: what lies in the shared store and on the nodes' own disks. Only read, never trusted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from hansa import encoding, errors
+from hansa.audit.report import Book
+from hansa.records import Limits
+
+NAMES, PRESENT = "blobs hashed", "blobs present"
+STORE, KEPT = "store", "kept"
+
+
+class Blobs:
+    """Blobs by digest, from the store or else from the nodes' copies."""
+
+    def __init__(self, folder: Path, limits: Limits, book: Book) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._book = book
+        self._asked: set[tuple[bytes, str]] = set()
+
+    def scan(self) -> None:
+        """Hash every file: each must have the digest that its name says."""
+        self._book.expect(NAMES, PRESENT)
+        for part in (STORE, KEPT):
+            for path in _files(self._folder / part / "blobs"):
+                subject = str(path.relative_to(self._folder))
+                with self._book.attempt(NAMES, subject, gaps=False):
+                    with path.open("rb") as file:
+                        found = hashlib.file_digest(file, "sha256").digest()
+                    if path.name != found.hex() or path.parent.name != path.name[:2]:
+                        raise errors.Untrusted(f"has digest {found.hex()}", digest=found)
+                    self._book.passed(NAMES)
+
+    def require(self, digest: bytes, subject: str, *parts: str) -> None:
+        """Note whether a blob lies in these parts of the run folder; each is counted once."""
+        for part in parts:
+            if (digest, part) in self._asked:
+                continue
+            self._asked.add((digest, part))
+            if self._path(part, digest).is_file():
+                self._book.passed(PRESENT)
+            else:
+                self._book.gap(PRESENT, f"{subject}: {part}/ lacks {digest.hex()}")
+
+    def get(self, digest: bytes) -> bytes:
+        """A blob, hashed. Raises `Unavailable` when no part has it, `Untrusted` when all give other bytes."""
+        damage: errors.Untrusted | None = None
+        for part in (STORE, KEPT):
+            try:
+                return self._read(part, digest)
+            except FileNotFoundError:
+                continue
+            except OSError as e:
+                raise errors.Unavailable(f"cannot read {part}/ {digest.hex()}: {e.strerror}") from e
+            except errors.Untrusted as e:
+                damage = e
+        if damage is not None:
+            raise damage
+        raise errors.Unavailable(f"blob {digest.hex()} lies neither in {STORE}/ nor in {KEPT}/")
+
+    def both(self, digest: bytes) -> bytes:
+        """As `get`, for a blob that the store and a node must hold."""
+        self.require(digest, "attachment", STORE, KEPT)
+        return self.get(digest)
+
+    def _read(self, part: str, digest: bytes) -> bytes:
+        path = self._path(part, digest)
+        size = path.stat().st_size
+        if size > self._limits.blob:
+            raise errors.Untrusted(f"{part}/ {digest.hex()} has {size} bytes", digest=digest)
+        data = path.read_bytes()
+        found = encoding.digest(data)
+        if found != digest:
+            raise errors.Untrusted(f"{part}/ gives other bytes than {digest.hex()}", digest=found)
+        return data
+
+    def _path(self, part: str, digest: bytes) -> Path:
+        name = digest.hex()
+        return self._folder / part / "blobs" / name[:2] / name
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if not path.is_dir())

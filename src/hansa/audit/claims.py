@@ -1,0 +1,154 @@
+"""What a run says of itself, held against its chain: app, keys, settings, model file, metrics, summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hansa import app, encoding, errors, runfolder
+from hansa.audit.chain import History
+from hansa.audit.report import Book
+from hansa.crypto import sealing
+from hansa.protocol.audit import left_out, starved
+from hansa.protocol.checkpoint import Checkpoint
+from hansa.protocol.history import RoundStory
+from hansa.protocol.model import to_safetensors
+from hansa.records import Limits, Outcome, Role
+from hansa.runfolder import RunRecord
+
+APP, RECORD, KEYS = "app", "run record", "keys"
+EXPORT, METRICS, SUMMARY = "exported model", "metrics", "summary"
+
+
+def check_app(folder: Path, record: RunRecord, book: Book) -> None:
+    """The app's code is the one that the terms pin."""
+    book.expect(APP)
+    if not (folder / "app" / "federation.toml").is_file():
+        book.gap(APP, "app/federation.toml is missing")
+    if not (folder / "app" / app.FILE).is_file():
+        book.gap(APP, f"app/{app.FILE} is missing")
+        return
+    with book.attempt(APP, f"app/{app.FILE}"):
+        found = app.app_digest(folder / "app")
+        if found != record.terms.app:
+            raise errors.Untrusted(f"is not the app of the terms, {record.terms.app.hex()}", digest=found)
+        book.passed(APP)
+
+
+def check_record(record: RunRecord, history: History, book: Book) -> None:
+    """Settings of the simulation agree with themselves and with the chain's roster."""
+    members = sum(m.role is Role.MEMBER for m in history.state.members.values())
+    with book.attempt(RECORD, "run.cbor", gaps=False):
+        settings = json.loads(record.settings)
+        facts = (
+            ("members", record.members, members),
+            ("settings.members", settings["members"], record.members),
+            ("settings.seed", settings["seed"], record.seed),
+            ("settings.malicious", dict(settings["malicious"]), dict(record.malicious)),
+        )
+        for name, said, fact in facts:
+            if said != fact:
+                raise errors.Untrusted(f"{name} is {said}, not {fact}")
+        book.passed(RECORD)
+    book.note("the simulation's settings in run.cbor and the messages in store/outbox are no evidence")
+
+
+def read_keys(folder: Path, history: History, book: Book) -> Mapping[int, bytes]:
+    """The simulation's sealing keys, each held against the public key on the chain."""
+    if not (folder / "keys.cbor").exists():
+        book.gap(KEYS, "there is no keys.cbor: sealed contents cannot be opened")
+        return {}
+    good: dict[int, bytes] = {}
+    with book.attempt(KEYS, "keys.cbor", gaps=False):
+        for id, key in sorted(runfolder.read_keys(folder).items()):
+            member = history.state.members.get(id)
+            if member is None or sealing.public_key(key) != member.key:
+                book.found(KEYS, f"member {id}", "the key is not that of the public key on the chain")
+            else:
+                good[id] = key
+                book.passed(KEYS)
+    return good
+
+
+def check_export(folder: Path, model: Checkpoint | None, history: History, book: Book) -> None:
+    """model.safetensors is made, byte for byte, from the model on the chain."""
+    book.expect(EXPORT)
+    path = folder / "model.safetensors"
+    if not path.exists():
+        book.gap(EXPORT, "there is no model.safetensors: the run has not ended, or it was removed")
+        return
+    if model is None or model.digest != history.state.model:
+        book.gap(EXPORT, "the final model is not at hand")
+        return
+    with book.attempt(EXPORT, "model.safetensors", gaps=False):
+        if path.stat().st_size > Limits().blob:
+            raise errors.Untrusted("is larger than any model may be")
+        data = path.read_bytes()
+        if data != to_safetensors(model.model):
+            message = f"is not the model {model.digest.hex()} of the chain"
+            raise errors.Untrusted(message, digest=encoding.digest(data))
+        book.passed(EXPORT)
+
+
+def check_metrics(folder: Path, record: RunRecord, story: tuple[RoundStory, ...], book: Book) -> None:
+    """Leaders and selections in metrics.jsonl are those of the chain. Accuracies are not measured again."""
+    if not (folder / "metrics.jsonl").exists():
+        return
+    final = {r.round: r for r in story if r.outcome is Outcome.FINAL}
+    with book.attempt(METRICS, "metrics.jsonl", gaps=False):
+        rows = runfolder.read_metrics(folder)
+        for row in rows:
+            _compare(f"round {row['round']}", row, _metrics_row(record, final[row["round"]]), METRICS, book)
+        missing = final.keys() - {row["round"] for row in rows}
+        if missing:
+            book.gap(METRICS, f"no line for rounds {sorted(missing)}")
+    book.note("losses and accuracies in metrics.jsonl and summary.json are the run's own word")
+
+
+def _metrics_row(record: RunRecord, r: RoundStory) -> dict[str, Any]:
+    return {
+        "version": r.version,
+        "leader": _name(record, r.leaders[-1]),
+        "selected": [_name(record, i) for i in sorted(r.selected)],
+        "left_out": [_name(record, i) for i in sorted(r.left_out)],
+    }
+
+
+def check_summary(folder: Path, record: RunRecord, history: History, book: Book) -> None:
+    """What summary.json says of the chain is so."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return
+    with book.attempt(SUMMARY, "summary.json", gaps=False):
+        said = json.loads(runfolder.read_file(path))
+        out = left_out(history.story)
+        facts = {
+            "scheme": record.terms.scheme,
+            "rounds": history.state.version,
+            "model_digest": history.state.model.hex(),
+            "left_out": {_name(record, id): n for id, n in sorted(out.items())},
+            "gas": dict(history.gas),
+        }
+        _compare("summary.json", said, facts, SUMMARY, book)
+
+
+def _compare(subject: str, said: Mapping[str, Any], facts: Mapping[str, Any], check: str, book: Book) -> None:
+    for name, fact in facts.items():
+        if said[name] == fact:
+            book.passed(check)
+        else:
+            book.found(check, subject, f"{name} is {said[name]!r}, the chain says {fact!r}")
+
+
+def note_starved(record: RunRecord, story: tuple[RoundStory, ...], book: Book) -> None:
+    """Flag members that were left out more often than not, and are not hostile by the run's settings."""
+    for id, rounds in starved(story).items():
+        name = _name(record, id)
+        if name not in record.malicious:
+            book.note(f"{name} was left out in {rounds} rounds, more than half of those that it trained for")
+
+
+def _name(record: RunRecord, id: int) -> str:
+    return record.names[id] if id < record.members else f"s{id - record.members}"

@@ -1,0 +1,64 @@
+"""The audit of a run folder, from its first byte to its exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hansa import errors, runfolder
+from hansa.audit import claims
+from hansa.audit.anchors import Anchors, compare
+from hansa.audit.blobs import Blobs
+from hansa.audit.chain import History, read_chain
+from hansa.audit.report import Book, Progress, Report
+from hansa.audit.rounds import Keys, Rounds
+from hansa.records import Limits
+from hansa.runfolder import RunRecord
+
+CHAIN_FILE, RECORD_FILE = "chain.sqlite", "run.cbor"
+
+
+def audit(folder: Path, anchors: Anchors | None = None, progress: Progress | None = None) -> Report:
+    """Check all that a run folder claims, offline, trusting nothing in it but what can be derived again.
+
+    With `anchors` the chain must be the one that the user knows from elsewhere; without them the report
+    says no more than that the folder agrees with itself. `progress` hears the name of a check and how many
+    things have passed it. Raises `Misconfigured` when the folder holds no run; whatever else is wrong with
+    it is a finding.
+    """
+    for name in (RECORD_FILE, CHAIN_FILE):
+        if not (folder / name).is_file():
+            raise errors.Misconfigured(
+                f"{folder} holds no run: {name} is missing", hint="Name the folder that `hansa run` wrote."
+            )
+    book, limits = Book(progress), Limits()
+    blobs = Blobs(folder, limits, book)
+    record: RunRecord | None = None
+    book.expect(claims.RECORD)
+    with book.attempt(claims.RECORD, RECORD_FILE, gaps=False):
+        record = runfolder.read_record(folder)
+    anchored = False
+    if record is not None:
+        with book.attempt(claims.RECORD, "terms", gaps=False):
+            history = read_chain(folder, record, book)
+            if anchors is not None:
+                anchored = compare(anchors, record.deployment, history.hashes, book)
+            _contents(folder, record, history, blobs, limits, book)
+    blobs.scan()
+    return book.report(anchored=anchored)
+
+
+def _contents(
+    folder: Path, record: RunRecord, history: History, blobs: Blobs, limits: Limits, book: Book
+) -> None:
+    claims.check_record(record, history, book)
+    claims.check_app(folder, record, book)
+    keys = claims.read_keys(folder, history, book)
+    rounds = Rounds(record.terms, blobs, Keys(record.terms, keys, limits), limits, book)
+    rounds.begin()
+    for round in history.rounds:
+        rounds.check(round)
+        rounds.note_times(round)
+    claims.check_export(folder, rounds.model, history, book)
+    claims.check_metrics(folder, record, history.story, book)
+    claims.check_summary(folder, record, history, book)
+    claims.note_starved(record, history.story, book)

@@ -1,0 +1,94 @@
+"""Entry point of `hansa`: the commands, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
+
+from hansa import errors
+from hansa.cli import audit, export, run, status, terms
+from hansa.cli.console import show_error
+
+DONE, FAILED, MISCONFIGURED, LATER, HALTED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+EPILOG = """\b
+exit codes
+  0  done; for audit: every check holds
+  1  failed: an audit found something, or bytes are not what they claim to be
+  2  wrong command line, or files of yours that cannot be used
+  3  something is unavailable, try again later; for audit: some checks could not be made
+  4  the federation is paused: too many rounds in a row failed
+130  interrupted
+
+\b
+--traceback, anywhere on the line, shows where an error came from.
+Colours and live progress appear on a terminal only; NO_COLOR turns colours off.
+"""
+
+app = typer.Typer(
+    name="hansa",
+    help="Organisations that do not trust each other train one model together, with evidence on a blockchain.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hansa {version_of('hansa')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("audit")(audit.audit)
+app.command("export")(export.export)
+app.command("check")(terms.check)
+app.command("explain")(terms.explain)
+
+
+def exit_code(error: errors.HansaError) -> int:
+    """What a command exits with after an error."""
+    match error:
+        case errors.Misconfigured():
+            return MISCONFIGURED
+        case errors.Unavailable():
+            return LATER
+        case _:
+            return FAILED
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    arguments = [a for a in sys.argv[1:] if a != "--traceback"]
+    error: BaseException
+    try:
+        app(args=arguments)
+        return
+    except errors.HansaError as e:
+        error, code, message, hint = e, exit_code(e), str(e), e.hint
+    except KeyboardInterrupt as e:
+        error, code, message, hint = e, INTERRUPTED, "interrupted", ""
+    except Exception as e:
+        error, code, message = e, FAILED, f"{type(e).__name__}: {e}"
+        hint = "This is a fault of Hansa: please report it, with what --traceback shows."
+    if len(arguments) < len(sys.argv) - 1:
+        traceback.print_exception(error)
+    show_error(message, hint)
+    sys.exit(code)

@@ -1,0 +1,126 @@
+"""A run as it goes: one line a round, and below them, on a terminal, what happens now."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from hansa.cli.console import clock, percent
+from hansa.protocol import events as ev
+from hansa.protocol.history import RoundStory
+from hansa.records import Outcome, Phase
+from hansa.simulation import Simulation
+
+WORDS: dict[Phase, str] = {
+    Phase.COMMIT: "training, committing to updates",
+    Phase.BEACON: "drawing lots",
+    Phase.AVAILABLE: "fetching and judging updates",
+    Phase.REVEAL: "opening ballots",
+    Phase.AGGREGATE: "aggregating",
+    Phase.VERIFY: "verifying the result",
+    Phase.OPEN: "opening the sum",
+}
+COUNTED = (ev.Committed, ev.Revealed, ev.Held, ev.BallotOpened, ev.Precommitted, ev.Voted, ev.OpenVoted)
+"""Events of which a phase awaits one from each of its parties."""
+
+
+class Progress:
+    """A context manager, and the observer that `Simulation.play` takes.
+
+    Called once an event. What it shows of the present is text of its own, so that the thread that redraws
+    the screen touches nothing of the simulation.
+    """
+
+    def __init__(self, console: Console, simulation: Simulation, started: float) -> None:
+        self._console = console
+        self._simulation = simulation
+        self._started = started
+        self._rounds = simulation.terms.training.rounds
+        self._shown = {row["round"] for row in simulation.metrics}
+        self._spinner = Spinner("dots")
+        self._now = "starting"
+        self._phase = Phase.IDLE
+        self._count = 0
+        self._live = Live(get_renderable=self._line, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Progress:
+        heading = f"{'round':>7}  {'leader':<6}  {self._metric():>8}  {'time':>6}  left out"
+        self._console.print(Text(heading, style="dim"))
+        if self._shown:
+            self._console.print(Text(f"going on after {len(self._shown)} finished rounds", style="dim"))
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show_rounds()
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """What happens now."""
+        self._now = text
+
+    def __call__(self, event: ev.Event, _simulation: Simulation) -> None:
+        """Note an event."""
+        if isinstance(event, ev.Entered):
+            self._phase, self._count = Phase(event.phase), 0
+        elif isinstance(event, COUNTED):
+            self._count += 1
+        self._show_rounds()
+        story = self._simulation.story
+        if story and self._phase in WORDS:
+            self._now = self._describe(story[-1])
+
+    def _describe(self, round: RoundStory) -> str:
+        text = f"round {round.round}/{self._rounds}  {self._phase.name}: {WORDS[self._phase]}"
+        if self._count:
+            text += f" ({self._count})"
+        if round.selected and self._phase in (Phase.AGGREGATE, Phase.VERIFY):
+            text += f"  selected {self._names(round.selected)}"
+            text += f"  leader {self._simulation.name(round.leaders[-1])}" if round.leaders else ""
+        return text
+
+    def _line(self) -> Text:
+        frame = self._spinner.render(time.monotonic())
+        line = frame if isinstance(frame, Text) else Text()
+        return Text.assemble(
+            line, " ", self._now, ("  " + self._elapsed(), "dim"), no_wrap=True, overflow="ellipsis"
+        )
+
+    def _elapsed(self) -> str:
+        return clock(time.monotonic() - self._started)
+
+    def _names(self, ids: frozenset[int]) -> str:
+        return " ".join(self._simulation.name(id) for id in sorted(ids))
+
+    def _metric(self) -> str:
+        rows = self._simulation.metrics
+        return "loss" if rows and "accuracy" not in rows[0] else "accuracy"
+
+    def _show_rounds(self) -> None:
+        """Print every round that is over and measured, once, in order."""
+        measured = {row["round"]: row for row in self._simulation.metrics}
+        for round in self._simulation.story:
+            if round.outcome is None or round.round in self._shown:
+                continue
+            final = round.outcome is Outcome.FINAL
+            if final and round.round not in measured:
+                return
+            self._shown.add(round.round)
+            name = self._metric()
+            value = percent(name, measured[round.round].get(name)) if final else "failed"
+            leader = self._simulation.name(round.leaders[-1]) if round.leaders else "none"
+            out = self._names(round.left_out) if final else round.outcome.name.lower()
+            self._console.print(
+                Text(
+                    f"{round.round:>4}/{self._rounds:<3} {leader:<6}  {value:>8}  {self._elapsed():>6}  {out}"
+                )
+            )

@@ -1,0 +1,133 @@
+"""How a run begins and ends on the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from hansa.cli.console import columns, command, grid, percent, short
+from hansa.config import FederationFile
+from hansa.summary import MODEL, SUMMARY, MemberRow, Summary
+
+
+def first_line(file: FederationFile) -> Text:
+    """Name, scheme, simulated, seed, members, and the malicious ones among them."""
+    simulated = file.simulation
+    hostile = ", ".join(f"{name} {attack}" for name, attack in simulated.malicious)
+    text = Text.assemble((file.draft.name, "bold"), " · ", (file.draft.scheme.upper(), "bold"))
+    text.append(f" · simulated · seed {simulated.seed} · {simulated.members} members")
+    return text.append(
+        f", {len(simulated.malicious)} malicious: {hostile}" if hostile else ", none malicious"
+    )
+
+
+def show_summary(out: Console, summary: Summary, *, verbose: bool, anchors: Path | None) -> None:
+    """The end of `hansa run`."""
+    style = "" if summary.finished else "bold yellow"
+    failed = f"; {summary.failed_rounds} rounds failed" if summary.failed_rounds else ""
+    out.print()
+    out.print(Text(f"{_capital(summary.outcome)}{failed}. {summary.seconds:.0f} s.", style=style))
+    if summary.rounds:
+        _show_accuracy(out, summary)
+    _show_members(out, summary)
+    if verbose:
+        _show_gas(out, summary)
+    out.print()
+    _show_rest(out, summary, anchors)
+
+
+def _show_accuracy(out: Console, summary: Summary) -> None:
+    a = summary.accuracy
+    hostile = sum(bool(m.hostile) for m in summary.members)
+    unprotected = f"plain FedAvg, unprotected, {hostile} hostile" if hostile else "plain FedAvg"
+    out.print()
+    out.print(Text(f"{_capital(summary.metric)} on a test set that no member holds", style="bold"))
+    table = columns(("", "left"), ("", "right"))
+    table.show_header = False
+    table.add_row(
+        Text("  this federation", style="bold"), Text(percent(summary.metric, a.joint), style="bold green")
+    )
+    table.add_row("  each member alone, mean", percent(summary.metric, a.alone_mean))
+    table.add_row(f"  {unprotected}", percent(summary.metric, a.fedavg_unprotected))
+    table.add_row("  all data pooled", percent(summary.metric, a.pooled))
+    out.print(table)
+
+
+def _show_members(out: Console, summary: Summary) -> None:
+    out.print()
+    table = columns(
+        ("member", "left"),
+        ("rows", "right"),
+        ("left out", "right"),
+        ("reputation", "right"),
+        (f"own {summary.metric}, alone -> joint", "left"),
+        ("", "left"),
+    )
+    for row in summary.members:
+        table.add_row(
+            row.name,
+            str(row.rows),
+            f"{row.left_out} of {summary.rounds}",
+            str(row.reputation),
+            _own(summary, row),
+            _remarks(row),
+        )
+    out.print(table)
+
+
+def _own(summary: Summary, row: MemberRow) -> Text:
+    if row.alone is None and row.joint is None:
+        return Text("")
+    alone, joint = percent(summary.metric, row.alone), percent(summary.metric, row.joint)
+    text = Text(f"{alone:>7} -> {joint:>7}")
+    return text.append("  WORSE", style="bold red") if row.worse else text
+
+
+def _remarks(row: MemberRow) -> Text:
+    parts = [row.hostile] if row.hostile else []
+    parts += [reason if len(row.why) == 1 else f"{reason} ({n})" for reason, n in row.why]
+    parts += [f"{fault} ({n})" for fault, n in row.slashed if fault not in dict(row.why)]
+    return Text("; ".join(parts), style="yellow" if row.hostile else "")
+
+
+def _show_gas(out: Console, summary: Summary) -> None:
+    out.print()
+    table = columns(("gas by call", "left"), ("", "right"), ("", "right"))
+    for name, gas in sorted(summary.gas_by_call, key=lambda item: -item[1]):
+        table.add_row(name, f"{gas:,}", f"{100 * gas / summary.gas:.0f} %")
+    rounds = max(1, summary.rounds + summary.failed_rounds)
+    each = (
+        sum(gas for name, gas in summary.gas_by_call if name not in SET_UP) // rounds // len(summary.members)
+    )
+    table.add_row(Text("total", style="bold"), f"{summary.gas:,}", "")
+    table.add_row("a member-round", f"{each:,}", "")
+    out.print(table)
+
+
+SET_UP = ("deploy", "invite", "join", "start")
+"""Calls that are made once, not every round."""
+
+
+def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
+    table = grid()
+    a = summary.anchors
+    table.add_row("privacy", summary.privacy)
+    table.add_row("audit", "not audited yet; what the audit cannot check, it says")
+    files = f"{summary.run}: {SUMMARY}, {MODEL}" if summary.rounds else f"{summary.run}: {SUMMARY}"
+    table.add_row("files", files)
+    table.add_row("model", f"sha256 {summary.model_digest.hex()}")
+    where = f"saved in {anchors}" if anchors else "kept nowhere else: --anchors FILE saves it"
+    table.add_row(
+        "anchor",
+        f"chain {a.chain_id}, contract 0x{a.contract.hex()}, terms {short(a.terms)}, "
+        f"block {a.block} {short(a.hash)}; {where}",
+    )
+    trust = ("--trust", anchors) if anchors else ()
+    table.add_row("next", command("hansa", "audit", summary.run, *trust))
+    out.print(table)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,97 @@
+"""What an audit derives without input or output: counts, an evaluator's row, who was left out too often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from hansa import encoding, errors
+from hansa.protocol import events as ev
+from hansa.protocol import messages as msg
+from hansa.protocol import selection
+from hansa.protocol.history import RoundStory
+from hansa.protocol.state import State
+from hansa.records import Outcome
+
+KINDS: dict[type, str] = {
+    ev.Joined: "joins",
+    ev.Committed: "commitments",
+    ev.Revealed: "beacon layers",
+    ev.BeaconSet: "beacons",
+    ev.Held: "availability bitmaps",
+    ev.Frozen: "available sets",
+    ev.Balloted: "ballots",
+    ev.BallotOpened: "ballot openings",
+    ev.Selected: "selections",
+    ev.CommitteeDrawn: "committees",
+    ev.Elected: "elections",
+    ev.Precommitted: "precommitments",
+    ev.Proposed: "proposals",
+    ev.Voted: "votes",
+    ev.OpenVoted: "votes on openings",
+    ev.Slashed: "penalties",
+    ev.Ended: "round endings",
+}
+"""Event -> what its check is called. The rules decided every one of them anew."""
+
+_SIGNED = (
+    ev.Joined, ev.Committed, ev.Held, ev.Balloted, ev.Precommitted, ev.Proposed, ev.Voted, ev.OpenVoted,
+    ev.Recorded,
+)  # fmt: skip
+"""Events that stand for one accepted signature each."""
+
+
+def counts(call: msg.Call, events: Iterable[ev.Event]) -> Counter[str]:
+    """What was checked when the rules decided `call` and accepted these events."""
+    found: Counter[str] = Counter()
+    for event in events:
+        if type(event) in KINDS:
+            found[KINDS[type(event)]] += 1
+        found["signatures"] += isinstance(event, _SIGNED)
+    match call:
+        case msg.Move():
+            found["signatures"] += len(call.signatures)
+        case msg.Status():
+            found["signatures"] += 1
+        case msg.Accuse():
+            found["signatures"] += 2
+    return +found
+
+
+def check_row(data: bytes, state: State, opened: ev.BallotOpened, metric: str) -> None:
+    """Hold an evaluator's row of the matrix against its opened ballot, at the end of its round.
+
+    Raises `Untrusted` unless the row names the round, the evaluator, the terms' metric and the assigned
+    targets, and its values give the ranking of the ballot.
+    """
+    row = encoding.decode(data)
+    current = state.current
+    targets = selection.targets_of(
+        current.places, current.places.index(opened.id), state.parameters.targets
+    )
+    expected = {"round": opened.round, "evaluator": opened.id, "metric": metric, "targets": list(targets)}
+    if not isinstance(row, dict) or row.keys() != {*expected, "values", "doubts"}:
+        raise errors.Untrusted("is no row of the matrix", digest=opened.values)
+    for name, value in expected.items():
+        if row[name] != value:
+            raise errors.Untrusted(f"says {name} = {row[name]!r}, not {value!r}", digest=opened.values)
+    values, doubts = row["values"], row["doubts"]
+    if not _of(values, float, len(targets)) or not _of(doubts, bool, len(targets)):
+        raise errors.Untrusted("does not hold one value and one doubt a target", digest=opened.values)
+    if selection.pack_ranking(selection.rank(values, doubts), doubts) != opened.ranking:
+        raise errors.Untrusted("gives another ranking than the opened ballot", digest=opened.values)
+
+
+def _of(values: object, kind: type, length: int) -> bool:
+    return isinstance(values, list) and len(values) == length and all(type(v) is kind for v in values)
+
+
+def left_out(story: Sequence[RoundStory]) -> Counter[int]:
+    """Final rounds in which each member's committed update was not selected, by id."""
+    return Counter(id for r in story if r.outcome is Outcome.FINAL for id in r.left_out)
+
+
+def starved(story: Sequence[RoundStory]) -> dict[int, int]:
+    """Members left out in more than half of the final rounds that they committed to, with the number."""
+    committed = Counter(id for r in story if r.outcome is Outcome.FINAL for id in r.committed)
+    return {id: n for id, n in sorted(left_out(story).items()) if 2 * n > committed[id]}

@@ -1,0 +1,262 @@
+"""The end of a run: what it achieved and against what, as a frozen value, as JSON, and the model.
+
+Nothing here knows which members a simulation made hostile, but the label beside a member's name: why a
+member was left out is told by the chain alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hansa import attacks, baselines, errors, runfolder
+from hansa.app import EvaluateTask, Values
+from hansa.audit.anchors import Anchors
+from hansa.protocol.history import RoundStory
+from hansa.protocol.model import to_arrays, to_safetensors
+from hansa.protocol.state import State
+from hansa.protocol.stopping import better
+from hansa.protocol.terms import terms_digest
+from hansa.records import Fault, Outcome, Phase, Role, Terms
+from hansa.simulation import Simulation
+
+SUMMARY = "summary.json"
+MODEL = "model.safetensors"
+
+FAULTS: dict[Fault, str] = {
+    Fault.WITHHELD_BEACON: "withheld its beacon layer",
+    Fault.WITHHELD_BLOB: "withheld its update",
+    Fault.WITHHELD_BALLOT: "withheld its ballot",
+    Fault.ABSENT_LEADER: "was absent as leader",
+    Fault.REJECTED_PROPOSAL: "proposed a rejected result",
+    Fault.SILENT_VERIFIER: "did not vote",
+    Fault.EQUIVOCATION: "signed two contradicting messages",
+}
+"""Why reputation was slashed, in words."""
+
+WITHHOLDING = (Fault.WITHHELD_BEACON, Fault.WITHHELD_BLOB, Fault.WITHHELD_BALLOT)
+"""Faults that keep a member's update out of the round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The run's metric on rows that no member holds; None where there is nothing to compare.
+
+    `alone_mean`: honest members, each on its own data. `fedavg_unprotected`: plain FedAvg with the same
+    hostile members. `pooled`: one model on all members' rows.
+    """
+
+    joint: float | None = None
+    alone_mean: float | None = None
+    fedavg_unprotected: float | None = None
+    pooled: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """One member: training rows, rounds left out and why, and its own validation data.
+
+    `why`: pairs of a reason and the rounds it held. `alone`, `joint`: the metric, on its own validation rows,
+    of its own model and of the joint one; None for hostile members. `worse`: the federation did not help it.
+    """
+
+    name: str
+    rows: int
+    left_out: int
+    why: tuple[tuple[str, int], ...]
+    slashed: tuple[tuple[str, int], ...]
+    reputation: int
+    hostile: str = ""
+    alone: float | None = None
+    joint: float | None = None
+    worse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A finished run. `rounds` counts final ones, `seconds` are the caller's; `outcome` is one sentence."""
+
+    run: str
+    name: str
+    scheme: str
+    seed: int
+    metric: str
+    finished: bool
+    outcome: str
+    planned: int
+    rounds: int
+    failed_rounds: int
+    model_digest: bytes
+    accuracy: Accuracy
+    members: tuple[MemberRow, ...]
+    gas_by_call: tuple[tuple[str, int], ...]
+    privacy: str
+    anchors: Anchors
+    seconds: float
+
+    @property
+    def gas(self) -> int:
+        """Gas of all transactions."""
+        return sum(gas for _, gas in self.gas_by_call)
+
+
+def finish(simulation: Simulation, *, seconds: float) -> Summary:
+    """Compare a run with its baselines and write `summary.json` and `model.safetensors` into its folder.
+
+    Raises `Unavailable` when a file cannot be written, or the last model is gone.
+    """
+    view = simulation.view()
+    state, terms = view.state, simulation.terms
+    metric, accuracy, rows = _measure(simulation, state)
+    done = [s for s in simulation.story if s.outcome is not None]
+    made = Summary(
+        run=str(simulation.folder),
+        name=terms.name,
+        scheme=terms.scheme,
+        seed=simulation.founding.file.simulation.seed,
+        metric=metric,
+        finished=state.phase is Phase.STOPPED,
+        outcome=outcome_of(state),
+        planned=terms.training.rounds,
+        rounds=state.version,
+        failed_rounds=sum(s.outcome is not Outcome.FINAL for s in done),
+        model_digest=state.model,
+        accuracy=accuracy,
+        members=rows,
+        gas_by_call=tuple(sorted(simulation.gas().items())),
+        privacy=privacy_sentence(terms),
+        anchors=Anchors(
+            simulation.deployment.chain_id,
+            simulation.deployment.contract,
+            terms_digest(terms),
+            view.block,
+            view.block_hash,
+        ),
+        seconds=round(seconds, 1),
+    )
+    text = json.dumps(to_json(made), indent=2) + "\n"
+    runfolder.write_atomically(simulation.folder / SUMMARY, text.encode())
+    if state.version:
+        model = to_safetensors(simulation.joint_model(state.model))
+        runfolder.write_atomically(simulation.folder / MODEL, model)
+    return made
+
+
+def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple[MemberRow, ...]]:
+    """The metric compared by, its values on the test set, and the members' rows."""
+    file, terms, trainer = simulation.founding.file, simulation.terms, simulation.founding.trainer
+    base = trainer.initial(file.initial_seed)
+    joint = base if state.version == 0 else to_arrays(simulation.joint_model(state.model))
+    found = trainer.evaluate(EvaluateTask(baselines.TEST, (joint,), terms.training.params, state.version))[0]
+    metric = "accuracy" if "accuracy" in found else terms.selection.metric
+    if metric not in found:
+        raise errors.Misconfigured(
+            f"[selection] metric: the app's evaluate gives no {metric!r}",
+            hint=f"It gives: {', '.join(found)}.",
+        )
+    names = [p.name for p in simulation.founding.parties if p.role is Role.MEMBER]
+    hostile = {names.index(name): attacks.parse(spec) for name, spec in file.simulation.malicious}
+    accuracy = Accuracy()
+    own: dict[int, float] = {}
+    if state.version:
+        setup = baselines.Setup(
+            trainer=trainer,
+            members=len(names),
+            rounds=state.version,
+            base=base,
+            seed=terms.initial_seed,
+            params=terms.training.params,
+            scale=terms.layout.scale,
+        )
+        compared = baselines.compare(setup, hostile, metric)
+        accuracy = Accuracy(
+            number(found[metric]),
+            number(compared.alone_mean),
+            number(compared.fedavg_unprotected),
+            number(compared.pooled),
+        )
+        own = dict(zip((i for i in range(len(names)) if i not in hostile), compared.own, strict=True))
+    rows = [_row(simulation, state, id, name, metric, own.get(id), joint) for id, name in enumerate(names)]
+    return metric, accuracy, tuple(rows)
+
+
+def _row(
+    simulation: Simulation, state: State, id: int, name: str, metric: str, alone: float | None, joint: Values
+) -> MemberRow:
+    trainer, params = simulation.founding.trainer, simulation.terms.training.params
+    why = reasons(simulation.story, id)
+    together: float | None = None
+    if alone is not None:
+        task = EvaluateTask(f"{name}/validation", (joint,), params, state.version)
+        together = trainer.evaluate(task)[0][metric]
+    slashed = Counter(FAULTS[fault] for s in simulation.story for who, fault in s.slashed if who == id)
+    return MemberRow(
+        name=name,
+        rows=trainer.examples(f"{name}/train"),
+        left_out=sum(why.values()),
+        why=tuple(why.most_common()),
+        slashed=tuple(slashed.most_common()),
+        reputation=state.members[id].reputation,
+        hostile=dict(simulation.founding.file.simulation.malicious).get(name, ""),
+        alone=None if alone is None else number(alone),
+        joint=None if together is None else number(together),
+        worse=alone is not None and together is not None and better(metric, together) < better(metric, alone),
+    )
+
+
+def reasons(story: Sequence[RoundStory], id: int) -> Counter[str]:
+    """Why a member's update is not in the model, and in how many final rounds, as the chain tells it."""
+    found: Counter[str] = Counter()
+    for round in story:
+        if round.outcome is not Outcome.FINAL or id in round.selected:
+            continue
+        faults = [fault for who, fault in round.slashed if who == id]
+        withheld = [fault for fault in faults if fault in WITHHOLDING]
+        if id not in round.committed:
+            found["sent no update"] += 1
+        elif withheld:
+            found[FAULTS[withheld[0]]] += 1
+        elif id not in round.available:
+            found["its update could not be had"] += 1
+        else:
+            found[f"ranked below the best {len(round.selected)}"] += 1
+    return found
+
+
+def number(value: float) -> float | None:
+    """A metric for people and JSON; None when it is no number, as the loss of a model that diverged."""
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def outcome_of(state: State) -> str:
+    """How a federation stands, in one sentence."""
+    done, planned = state.version, state.parameters.rounds
+    if state.phase is Phase.STOPPED:
+        if done < planned:
+            return f"stopped after {done} of {planned} rounds, as most evaluators wished"
+        return f"all {planned} rounds are final"
+    if state.phase is Phase.PAUSED:
+        return f"PAUSED after {done} of {planned} rounds: {state.voids} rounds in a row failed"
+    return f"at work: {done} of {planned} rounds are final"
+
+
+def privacy_sentence(terms: Terms) -> str:
+    """What a participant must know about privacy, in one sentence."""
+    noise = "carry no noise" if terms.privacy == "off" else f"carry noise ({terms.privacy})"
+    return (
+        f"{terms.scheme}: every member can read every other member's updates, and these {noise}, so they may "
+        "give away training data; the store and the chain see none."
+    )
+
+
+def to_json(summary: Summary) -> dict[str, Any]:
+    """The object that `--json` prints and `summary.json` holds."""
+    plain: dict[str, Any] = runfolder.as_json(summary)
+    for row in plain["members"]:
+        row["why"], row["slashed"] = dict(row["why"]), dict(row["slashed"])
+    left_out = {row.name: row.left_out for row in summary.members}
+    return plain | {"left_out": left_out, "gas": summary.gas, "gas_by_call": dict(summary.gas_by_call)}
