@@ -158,7 +158,9 @@ def flower(members: int, rounds: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--members", default="10,32,100")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chains", default="embedded,anvil")
@@ -184,7 +186,10 @@ def main() -> None:
             details.append((f"{kind} {members}", c.by_call))
     print("\ngas a member-round, by call")
     for label, by_call in details:
-        print(f"  {label:>13}: " + ", ".join(f"{k} {v:,}" for k, v in sorted(by_call.items(), key=lambda x: -x[1])))
+        print(
+            f"  {label:>13}: "
+            + ", ".join(f"{k} {v:,}" for k, v in sorted(by_call.items(), key=lambda x: -x[1]))
+        )
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ Values = dict[str, NDArray[np.float32]]
 
 Scalar = float | int | str | bool
 FILE: Final = "app.py"
+OWN_DATA: Final = Partition("natural", min_rows=1)
 PARTS: Final = ("model", "data", "train", "evaluate")
 
 
@@ -92,7 +93,8 @@ class Params(Mapping[str, Scalar]):
 class Loader(Protocol):
     """Makes a seeded torch `DataLoader`: the same batches for the same member and round."""
 
-    def __call__(self, dataset: Any, batch_size: int = 32, shuffle: bool = True) -> Any: ...
+    def __call__(self, dataset: Any, batch_size: int = 32, shuffle: bool = True) -> Any:
+        """Batches of `dataset`, the last one maybe smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +235,15 @@ def users_traceback(error: BaseException) -> str:
 class TrainerOptions:
     """What a trainer is made from.
 
-    Simulated: `sites` are all members and `partition` says how the first one's data set is shared among them,
-    or that each has its own ("natural"). Deployed: `sites` is the one member and `holdout` is 0. `holdout` and
-    `validation` are fractions of the rows; `workers` is a number of processes, 0 for none. With `digest`,
-    another `app.py` is refused.
+    Simulated: `sites` are all members and `partition` says how the first one's data set is shared among
+    them, or that each has its own ("natural"). Deployed: `sites` is the one member and `holdout` is 0.
+    `holdout` and `validation` are fractions of the rows; `workers` is a number of processes, 0 for none.
+    With `digest`, another `app.py` is refused.
     """
 
     folder: Path
     sites: tuple[Site, ...]
-    partition: Partition = Partition("natural", min_rows=1)
+    partition: Partition = OWN_DATA
     holdout: float = 0.2
     validation: float = 0.2
     seed: int = 0

@@ -59,7 +59,8 @@ def parse(spec: str) -> Attack:
         strength = math.nan
     if not (math.isfinite(strength) and strength > 0):
         raise errors.Misconfigured(
-            f"the strength of attack {spec!r} must be a positive number", hint=f'For example "{kind}:{default:g}".'
+            f"the strength of attack {spec!r} must be a positive number",
+            hint=f'For example "{kind}:{default:g}".',
         )
     return Attack(kind, strength)
 

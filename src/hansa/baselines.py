@@ -98,7 +98,7 @@ def fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Metrics:
             fixed = distort_update(
                 attack, _fixed(updates[m], setup.scale), setup.scale, generator, seen=published
             )
-            updates[m] = fixed * 2.0**-setup.scale
+            updates[m] = fixed.astype(np.float64) * 2.0**-setup.scale
         published = [_fixed(update, setup.scale) for m, update in enumerate(updates) if m not in attacks]
         weights = np.array([result.examples for result in results], dtype=np.float64)
         model = _shaped(start + np.average(np.stack(updates), axis=0, weights=weights), model)
@@ -125,7 +125,8 @@ def _flat(values: Values) -> NDArray[np.float64]:
 def _fixed(update: NDArray[np.float64], scale: int) -> NDArray[np.int32]:
     limits = np.iinfo(np.int32)
     scaled = np.nan_to_num(np.rint(update * 2.0**scale))
-    return np.clip(scaled, limits.min, limits.max).astype(np.int32)
+    fixed: NDArray[np.int32] = np.clip(scaled, limits.min, limits.max).astype(np.int32)
+    return fixed
 
 
 def _shaped(flat: NDArray[np.float64], like: Values) -> Values:

@@ -10,7 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -46,7 +46,7 @@ class Simulation:
 
     members: int = 8
     seed: int = 0
-    partition: Partition = Partition()
+    partition: Partition = field(default_factory=Partition)
     malicious: tuple[tuple[str, str], ...] = ()
     holdout: float = 0.2
     workers: int = 0
@@ -78,7 +78,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _scalar(value: Any) -> Any:
-    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+    if not isinstance(value, int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("must be a finite number, a text, true or false")
     return value
 
@@ -131,7 +131,9 @@ class _Selection(_Table):
 
 
 class _Aggregation(_Table):
-    rule: Literal["weighted-mean", "clipped-mean", "median", "trimmed-mean", "krum", "multi-krum"] = "weighted-mean"
+    rule: Literal["weighted-mean", "clipped-mean", "median", "trimmed-mean", "krum", "multi-krum"] = (
+        "weighted-mean"
+    )
     weight_cap: Annotated[int, Field(ge=1, le=2**31 - 1)] = 100_000
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
@@ -199,7 +201,7 @@ REQUIRED: Final = {
 
 
 def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFile:
-    """Read `federation.toml` of a folder; each override is "SECTION.KEY=VALUE", VALUE as in TOML or bare text.
+    """Read `federation.toml` of a folder; each override is "SECTION.KEY=VALUE", as in TOML or bare text.
 
     Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, and for
     terms that cannot go together (`protocol.terms.check_terms`).
@@ -215,9 +217,8 @@ def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFi
         ) from None
     draft = _draft(file)
     check_terms(draft)
-    return FederationFile(
-        folder, draft, file.federation.scale, file.federation.initial_seed, _simulation(file.simulation, draft)
-    )
+    simulation = _simulation(file.simulation, draft)
+    return FederationFile(folder, draft, file.federation.scale, file.federation.initial_seed, simulation)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -265,7 +266,8 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{key} is missing; " + REQUIRED.get(key, "it has no default")
     if detail["type"] == "literal_error":
-        return f"{key}: " + _not_one_of(str(detail["input"]), re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        return f"{key}: " + _not_one_of(str(detail["input"]), allowed)
     reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{key}: {reason}, not {detail['input']!r}"
 
@@ -327,7 +329,7 @@ def _draft(file: _File) -> Draft:
 def _simulation(table: _Simulation, draft: Draft) -> Simulation:
     problems = list(_simulation_problems(table, draft))
     if problems:
-        raise errors.Misconfigured(f"{FILE}: " + "; ".join(problems), hint="[simulation] is not part of the terms.")
+        raise errors.Misconfigured(f"{FILE}: " + "; ".join(problems), hint=f"Correct {FILE}.")
     return _as(
         Simulation, table, partition=_as(Partition, table.partition), malicious=_pairs(table.malicious)
     )
@@ -342,7 +344,7 @@ def _simulation_problems(table: _Simulation, draft: Draft) -> Iterator[str]:
     names = [member_name(i) for i in range(table.members)]
     for name, spec in table.malicious.items():
         if name not in names:
-            yield f'[simulation] malicious.{name}: no such member; they are called {names[0]} to {names[-1]}'
+            yield f"[simulation] malicious.{name}: no such member; they are called {names[0]} to {names[-1]}"
         try:
             attacks.parse(spec)
         except errors.Misconfigured as e:

@@ -1,14 +1,14 @@
 """What a run leaves on disk: everything that its audit needs, and nothing of this machine.
 
-    run.cbor            the terms, where the federation lives, how it was simulated
-    keys.cbor           the throw-away sealing keys of a simulation, so that its audit can open blobs
-    app/                federation.toml and app.py as they were
-    chain.sqlite        state and journal of the embedded chain
-    store/  kept/       the shared object store; what the nodes keep on their own disks
-    journals/           one journal a node
-    metrics.jsonl       one line a final round
-    summary.json        the end table, as `--json` prints it
-    model.safetensors   the final model
+run.cbor            the terms, where the federation lives, how it was simulated
+keys.cbor           the throw-away sealing keys of a simulation, so that its audit can open blobs
+app/                federation.toml and app.py as they were
+chain.sqlite        state and journal of the embedded chain
+store/  kept/       the shared object store; what the nodes keep on their own disks
+journals/           one journal a node
+metrics.jsonl       one line a final round
+summary.json        the end table, as `--json` prints it
+model.safetensors   the final model
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def read_record(folder: Path) -> RunRecord:
             str(value["settings"]),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        raise errors.Untrusted(f"{folder / 'run.cbor'} is malformed: {e}", digest=encoding.digest(data)) from e
+        raise errors.Untrusted(
+            f"{folder / 'run.cbor'} is malformed: {e}", digest=encoding.digest(data)
+        ) from e
 
 
 def _integer(value: Any) -> int:

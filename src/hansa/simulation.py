@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ from hansa.ledger.transactions import account
 from hansa.node.daemon import Identity, Node, World
 from hansa.node.journal import open_journal
 from hansa.node.onion import Onion
-from hansa.ports import Entropy, Ledger, Store, Trainer, View
+from hansa.ports import Entropy, Trainer, View
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
-from hansa.protocol import plan, rules
+from hansa.protocol import plan
 from hansa.protocol.events import Event
 from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.model import from_arrays, parameters, to_arrays, to_safetensors
@@ -215,9 +215,7 @@ class Simulation:
         fold.observe(self._observe)
         self.store = wiring.store(str(folder / "store"))
         self.kept = wiring.store(str(folder / "kept"))
-        self.ledgers = [
-            EvmLedger(rpc, deployment, fold, account(p.secret), clock) for p in founding.parties
-        ]
+        self.ledgers = [EvmLedger(rpc, deployment, fold, account(p.secret), clock) for p in founding.parties]
         self.nodes = [self._node(id, p) for id, p in enumerate(founding.parties)]
 
     def _node(self, id: int, p: Party) -> Node:
@@ -394,7 +392,8 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
     exists = (folder / "run.cbor").exists()
     if exists and not resume:
         raise errors.Misconfigured(
-            f"{folder} already holds a run", hint="Go on with it by --resume, or name another folder by --out."
+            f"{folder} already holds a run",
+            hint="Go on with it by --resume, or name another folder by --out.",
         )
     founding = found(file)
     owner = signatures.address(_owner(founding))
@@ -424,7 +423,9 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
     clock = Clock(max(chain.time, GENESIS_TIME + 1), chain.set_time)
     clock.move(clock())
     if int(chain.request("eth_blockNumber"), 16) == 0:
-        made = deploy(chain, account(_owner(founding)), deployment.parameters, deployment.seats, deployment.model)
+        made = deploy(
+            chain, account(_owner(founding)), deployment.parameters, deployment.seats, deployment.model
+        )
         if made != deployment:
             raise errors.Unavailable("the contract was deployed to another address than computed")
     return Simulation(folder, founding, chain, Fold(chain, deployment, interval=math.inf), deployment, clock)

@@ -26,7 +26,9 @@ def _create(table: dict[str, str], name: str) -> Any:
         ) from e
 
 
-def scheme(name: str, *, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> Scheme:
+def scheme(
+    name: str, *, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int
+) -> Scheme:
     """One party's end of a scheme."""
     make = _create(SCHEMES, name)
     return cast(Scheme, make(id=id, private_key=private_key, entropy=entropy, limits=limits, length=length))

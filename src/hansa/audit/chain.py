@@ -28,6 +28,7 @@ from hansa.records import Slot
 from hansa.runfolder import RunRecord
 
 BLOCKS, FILE, CODE, CALLS = "blocks replayed", "chain file", "contract", "transactions decided"
+REFUSALS, IDLE = "refusals", "calls without effect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,28 @@ class History:
             self.story = tell(self.story, event)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A transaction of a replayed block. `spent`: it used all the gas that its sender gave it."""
+
+    where: str
+    block: int
+    time: int
+    sender: bytes
+    to: bytes
+    created: bytes
+    data: bytes
+    accepted: bool
+    gas: int
+    spent: bool
+    logs: tuple[dict[str, Any], ...]
+
+
 def read_chain(folder: Path, record: RunRecord, book: Book) -> History:
     """Replay and decide the whole chain. What is wrong goes to the book; raises `BadTerms`.
 
-    The chain is the authority: where rules and contract differ, that is a finding, and the contract's own
-    events are folded on, so that everything behind it is still checked.
+    The contract is the authority: where the rules differ, that is a finding, and the contract's own events
+    are folded on, so that everything behind it is still checked.
     """
     book.expect(BLOCKS, FILE, CODE, CALLS)
     history = History(founded(record.deployment))
@@ -96,90 +114,105 @@ def _block(entry: Entry, replayed: Replayed, record: RunRecord, history: History
         book.passed(BLOCKS)
     raws = {keccak(raw): raw for raw in entry.transactions}
     for place, receipt in enumerate(replayed.receipts):
-        raw = raws[unhex(receipt["transactionHash"], 32)]
         where = f"{subject}, transaction {place}"
         with book.attempt(CALLS, where, gaps=False):
-            _transaction(where, raw, receipt, entry, record, history, book)
+            raw = raws[unhex(receipt["transactionHash"], 32)]
+            sent = _sent(where, raw, receipt, entry)
+            if sent.created:
+                _creation(sent, record, history, book)
+            else:
+                _call(sent, record.deployment.contract, history, book)
 
 
-def _transaction(
-    where: str,
-    raw: bytes,
-    receipt: dict[str, Any],
-    entry: Entry,
-    record: RunRecord,
-    history: History,
-    book: Book,
-) -> None:
-    contract = record.deployment.contract
+def _sent(where: str, raw: bytes, receipt: dict[str, Any], entry: Entry) -> _Sent:
     transaction = blocks.decode(raw)
-    data, sender = bytes(transaction.data), unhex(receipt["from"], 20)
-    if receipt["contractAddress"] is not None:
-        if unhex(receipt["contractAddress"], 20) == contract:
-            _deployment(where, data, sender, receipt, entry, record, history, book)
+    gas = number(receipt["gasUsed"])
+    return _Sent(
+        where=where,
+        block=entry.number,
+        time=entry.timestamp,
+        sender=unhex(receipt["from"], 20),
+        to=bytes(transaction.to),
+        created=unhex(receipt["contractAddress"] or "0x"),
+        data=bytes(transaction.data),
+        accepted=receipt["status"] == "0x1",
+        gas=gas,
+        spent=gas == transaction.gas,
+        logs=tuple(receipt["logs"]),
+    )
+
+
+def _creation(sent: _Sent, record: RunRecord, history: History, book: Book) -> None:
+    """The shipped code with exactly the terms' parameters, seats and initial model, by the stated owner."""
+    d, terms = record.deployment, record.terms
+    if sent.created != d.contract:
         return
-    events = [event_from(log) for log in map(log_of, receipt["logs"]) if log.address == contract]
-    if unhex(receipt["to"], 20) != contract:
+    history.gas["deploy"] += sent.gas
+    history.deployed = sent.accepted
+    seats = tuple(bytes.fromhex(s.removeprefix("0x")) for s in terms.govern.seats)
+    shipped = artefact.creation_code(parameter_fields(d.parameters), seats, terms.initial)
+    facts = (
+        ("code", sent.data.startswith(artefact.bytecode()), "is not the shipped artefact"),
+        ("parameters", sent.data == shipped, "are not those that follow from the terms"),
+        ("seats", seats == d.seats, "are not those of the terms"),
+        ("initial model", terms.initial == d.model, "is not that of the terms"),
+        ("owner", sent.sender == d.owner, "did not deploy the contract"),
+        ("block", sent.block == d.block, "of the deployment is not the recorded one"),
+        ("deployment", sent.accepted, "failed"),
+    )
+    for name, holds, message in facts:
+        if holds:
+            book.passed(CODE)
+        else:
+            book.found(CODE, f"{sent.where}: {name}", message)
+
+
+def _call(sent: _Sent, contract: bytes, history: History, book: Book) -> None:
+    events = [event_from(log) for log in map(log_of, sent.logs) if log.address == contract]
+    if sent.to != contract:
         if events:
             raise errors.Untrusted("another contract called the federation's: that cannot be decided anew")
         return
-    used = number(receipt["gasUsed"])
-    history.gas[_function(data)] += used
-    accepted = receipt["status"] == "0x1"
     try:
-        call = call_of(*artefact.decode_call(data))
+        name, arguments = artefact.decode_call(sent.data)
+        history.gas[name] += sent.gas
+        call = call_of(name, arguments)
     except errors.Untrusted:
         if events:
             raise
-        book.passed("calls without effect")
+        book.passed(IDLE)
         return
-    _decide(where, call, entry.timestamp, sender, events, accepted, used == transaction.gas, history, book)
-
-
-def _function(data: bytes) -> str:
-    try:
-        return artefact.decode_call(data)[0]
-    except errors.Untrusted:
-        return "unknown"
-
-
-def _decide(
-    where: str,
-    call: msg.Call,
-    now: int,
-    sender: bytes,
-    events: list[Event],
-    accepted: bool,
-    spent: bool,
-    history: History,
-    book: Book,
-) -> None:
-    name = type(call).__name__
-    try:
-        expected, _ = rules.decide(history.state, call, now, sender)
-    except errors.Refused as refusal:
-        if accepted:
-            book.found(CALLS, where, f"the contract accepted {name}, the rules refuse it: {refusal}")
-        else:
-            book.passed("refusals")
-    else:
-        if accepted and expected == events:
-            book.passed(CALLS)
-            for kind, count in counts(call, expected).items():
-                book.passed(kind, count)
-        elif accepted:
-            book.found(CALLS, where, f"{name} made other events than the rules: {_first(expected, events)}")
-        elif spent:
-            # A relayer that gives too little gas is refused by the machine, whatever it sent.
-            book.passed("refusals")
-        else:
-            book.found(CALLS, where, f"the contract refused {name}, the rules accept it")
+    _decide(sent, call, events, history, book)
     history.fold(events)
-    if accepted and isinstance(call, msg.Accuse):
+    if sent.accepted and isinstance(call, msg.Accuse):
         # No event tells which slot was accused; the rules need it to refuse a second accusation.
         attempt = 0 if call.slot is Slot.COMMIT else call.a.attempt
         key = (int(call.slot), call.round, attempt, call.id)
         history.state = replace(history.state, accused=history.state.accused | {key})
+
+
+def _decide(sent: _Sent, call: msg.Call, events: list[Event], history: History, book: Book) -> None:
+    """The rules must give the events of the contract, and refuse what it refused."""
+    name = type(call).__name__
+    try:
+        expected, _ = rules.decide(history.state, call, sent.time, sent.sender)
+    except errors.Refused as refusal:
+        if sent.accepted:
+            book.found(CALLS, sent.where, f"the contract accepted {name}, the rules refuse it: {refusal}")
+        else:
+            book.passed(REFUSALS)
+        return
+    if sent.accepted and expected == events:
+        book.passed(CALLS)
+        for kind, count in counts(call, expected).items():
+            book.passed(kind, count)
+    elif sent.accepted:
+        book.found(CALLS, sent.where, f"{name} made other events than the rules: {_first(expected, events)}")
+    elif sent.spent:
+        # A relayer that gives too little gas is refused by the machine, whatever it sent.
+        book.passed(REFUSALS)
+    else:
+        book.found(CALLS, sent.where, f"the contract refused {name}, the rules accept it")
 
 
 def _first(expected: list[Event], events: list[Event]) -> str:
@@ -187,35 +220,3 @@ def _first(expected: list[Event], events: list[Event]) -> str:
         if mine != theirs:
             return f"{theirs} instead of {mine}"
     return f"{len(events)} events instead of {len(expected)}"
-
-
-def _deployment(
-    where: str,
-    data: bytes,
-    sender: bytes,
-    receipt: dict[str, Any],
-    entry: Entry,
-    record: RunRecord,
-    history: History,
-    book: Book,
-) -> None:
-    """The shipped code with exactly the terms' parameters, seats and initial model, by the stated owner."""
-    d, terms = record.deployment, record.terms
-    history.gas["deploy"] += number(receipt["gasUsed"])
-    history.deployed = receipt["status"] == "0x1"
-    seats = tuple(bytes.fromhex(s.removeprefix("0x")) for s in terms.govern.seats)
-    shipped = artefact.creation_code(parameter_fields(d.parameters), seats, terms.initial)
-    facts = (
-        ("code", data[: len(artefact.bytecode())] == artefact.bytecode(), "is not the shipped artefact"),
-        ("parameters", data == shipped, "are not those that follow from the terms"),
-        ("seats", seats == d.seats, "are not those of the terms"),
-        ("initial model", terms.initial == d.model, "is not that of the terms"),
-        ("owner", sender == d.owner, "did not deploy the contract"),
-        ("block", entry.number == d.block, "of the deployment is not the recorded one"),
-        ("deployment", history.deployed, "failed"),
-    )
-    for name, holds, message in facts:
-        if holds:
-            book.passed(CODE)
-        else:
-            book.found(CODE, f"{where}: {name}", message)

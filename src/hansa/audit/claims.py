@@ -74,6 +74,9 @@ def read_keys(folder: Path, history: History, book: Book) -> Mapping[int, bytes]
 
 def check_export(folder: Path, model: Checkpoint | None, history: History, book: Book) -> None:
     """model.safetensors is made, byte for byte, from the model on the chain."""
+    if not history.state.version:
+        book.note("no round is final, so there is no model to export")
+        return
     book.expect(EXPORT)
     path = folder / "model.safetensors"
     if not path.exists():
@@ -117,21 +120,30 @@ def _metrics_row(record: RunRecord, r: RoundStory) -> dict[str, Any]:
 
 
 def check_summary(folder: Path, record: RunRecord, history: History, book: Book) -> None:
-    """What summary.json says of the chain is so."""
+    """What summary.json says of the chain is so. Accuracies and seconds are not measured again."""
     path = folder / "summary.json"
     if not path.exists():
         return
     with book.attempt(SUMMARY, "summary.json", gaps=False):
         said = json.loads(runfolder.read_file(path))
-        out = left_out(history.story)
+        state, story = history.state, history.story
+        final = sum(r.outcome is Outcome.FINAL for r in story)
         facts = {
+            "name": record.terms.name,
             "scheme": record.terms.scheme,
-            "rounds": history.state.version,
-            "model_digest": history.state.model.hex(),
-            "left_out": {_name(record, id): n for id, n in sorted(out.items())},
-            "gas": dict(history.gas),
+            "seed": record.seed,
+            "planned": record.terms.training.rounds,
+            "rounds": state.version,
+            "failed_rounds": sum(r.outcome is not None for r in story) - final,
+            "model_digest": state.model.hex(),
+            "left_out": {name: left_out(story, id) for id, name in enumerate(record.names)},
+            "gas": sum(history.gas.values()),
+            "gas_by_call": dict(history.gas),
         }
         _compare("summary.json", said, facts, SUMMARY, book)
+        reputations = {row["name"]: row["reputation"] for row in said["members"]}
+        held = {name: state.members[id].reputation for id, name in enumerate(record.names)}
+        _compare("summary.json", {"reputation": reputations}, {"reputation": held}, SUMMARY, book)
 
 
 def _compare(subject: str, said: Mapping[str, Any], facts: Mapping[str, Any], check: str, book: Book) -> None:

@@ -31,7 +31,7 @@ Colours and live progress appear on a terminal only; NO_COLOR turns colours off.
 
 app = typer.Typer(
     name="hansa",
-    help="Organisations that do not trust each other train one model together, with evidence on a blockchain.",
+    help="Organisations that do not trust each other train one model together, with evidence on a chain.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,

@@ -121,7 +121,7 @@ def _folder(name: str, *, resume: bool) -> Path:
 
 @contextmanager
 def holding(folder: Path, *, resume: bool) -> Iterator[None]:
-    """Keep other processes out of a run folder; it is made if it is missing, and goes again if it stays empty.
+    """Keep other processes out of a run folder, which is made if missing and goes again if it stays empty.
 
     Raises `Misconfigured` when the folder cannot be used, holds something else, or is in use.
     """

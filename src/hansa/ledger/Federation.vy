@@ -473,8 +473,7 @@ evidence: public(bytes32)
 extended: uint256
 acc: uint256  # XOR of what was revealed; stale until the first reveal of a round
 planes: uint256[WORDS][PLANES]  # bit p of how many verifiers hold each update; see `_planes`
-rankings: HashMap[uint256, uint256]  # by place; valid where the ballot was opened
-commitments: HashMap[uint256, bytes32]  # valid where balloted
+ballots_of: HashMap[uint256, bytes32]  # valid where balloted: commitment; where opened: ranking
 precommitments: HashMap[uint256, bytes32]  # valid where precommitted
 open_counts: HashMap[bytes32, uint256]  # votes by hash of round and digest
 
@@ -1312,7 +1311,7 @@ def _unseal(round: uint256, o: Opening, targets: uint256) -> uint256:
     if self._has(OPENED, o.id):
         return ALREADY_SENT
     bound: bytes32 = keccak256(abi_encode(domain, round, o.id, o.ranking, o.stop, o.values, o.salt))
-    if bound != self.commitments[o.id] or o.stop > 1:
+    if bound != self.ballots_of[o.id] or o.stop > 1:
         return WRONG_BALLOT
     seen: uint256 = 0
     x: uint256 = o.ranking
@@ -1588,7 +1587,7 @@ def ballots(round: uint256, items: DynArray[Ballot, MAX_BATCH]) -> DynArray[uint
         code: uint256 = self._take(BALLOT_TYPE, REVEALED, NOT_COMMITTED, BALLOTED, b.id, b.commitment, b.r, b.vs)
         if code == ACCEPTED:
             accepted = True
-            self.commitments[b.id] = b.commitment
+            self.ballots_of[b.id] = b.commitment
             log Balloted(round=round, id=b.id, commitment=b.commitment)
         codes.append(code)
     self._need(accepted, codes[0])
@@ -1617,7 +1616,7 @@ def openings(round: uint256, items: DynArray[Opening, MAX_BATCH]) -> DynArray[ui
             self._put(OPENED, o.id)
             if o.stop == 1:
                 self._put(STOPPING, o.id)
-            self.rankings[o.place] = o.ranking
+            self.ballots_of[o.id] = convert(o.ranking, bytes32)
             log BallotOpened(round=round, id=o.id, ranking=o.ranking, stop=o.stop == 1, values=o.values)
         codes.append(code)
     self._need(accepted, codes[0])
@@ -1651,9 +1650,10 @@ def select(round: uint256, threshold: uint256, cut: uint256):
     each: uint256 = (ones >> unused) << unused
     base: uint256 = unsafe_mul(ones, min(threshold, MAX_TARGETS))
     for place: uint256 in range(m, bound=MAX_MEMBERS):
-        if not self._has(OPENED, self._lane(PLACE, place)):
+        id: uint256 = self._lane(PLACE, place)
+        if not self._has(OPENED, id):
             continue
-        x: uint256 = self.rankings[place]
+        x: uint256 = convert(self.ballots_of[id], uint256)
         doubts: uint256 = (x >> 14) & each
         sure: uint256 = each ^ doubts
         x &= unsafe_mul(sure, 16383)
@@ -1992,12 +1992,12 @@ def onion_round(id: uint256) -> uint256:
 @view
 def commitment(id: uint256) -> bytes32:
     """
-    @notice The commitment of an id's ballot of this round.
+    @notice The commitment of an id's ballot of this round, until it is opened.
     @param id Anything
     @return Zero if there is none
     """
-    if self._has(BALLOTED, id):
-        return self.commitments[id]
+    if self._has(BALLOTED, id) and not self._has(OPENED, id):
+        return self.ballots_of[id]
     return empty(bytes32)
 
 

@@ -311,9 +311,7 @@ class Node:
 
     def _aggregate(self, state: State) -> bool:
         base = self.model(state)
-        contributions = (
-            self._contribution(state, id) for id in sorted(state.current.selected)
-        )
+        contributions = (self._contribution(state, id) for id in sorted(state.current.selected))
         result = ckpt.advance(self.terms.aggregation, base, contributions)
         self.world.kept.put(result.data)
         self.world.journal.put(state.round, {"result": result.digest})
@@ -373,7 +371,9 @@ class Node:
 
     def _load_model(self, state: State) -> Checkpoint:
         if state.model_author is None:
-            model, _ = from_arrays(self.world.trainer.initial(self.terms.initial_seed), self.terms.layout.scale)
+            model, _ = from_arrays(
+                self.world.trainer.initial(self.terms.initial_seed), self.terms.layout.scale
+            )
             base = ckpt.initial(self.terms.aggregation, model)
             if base.digest != state.model:
                 raise errors.Untrusted(
@@ -385,7 +385,12 @@ class Node:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
             data = self._released(
-                state, state.model_evidence, state.model_readers, state.model_author, state.version, state.model
+                state,
+                state.model_evidence,
+                state.model_readers,
+                state.model_author,
+                state.version,
+                state.model,
             )
             self.world.kept.put(data)
         return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)

@@ -91,7 +91,8 @@ class Journal:
     def _broken(self, cause: sqlite3.Error) -> errors.HansaError:
         if "full" in str(cause):
             return errors.Unavailable(
-                f"cannot write {self._path}: the disk is full", hint="Free some space, then go on with --resume."
+                f"cannot write {self._path}: the disk is full",
+                hint="Free some space, then go on with --resume.",
             )
         return errors.Misconfigured(
             f"the journal {self._path} cannot be used: {cause}",
@@ -114,7 +115,9 @@ def open_journal(path: Path | None, federation: bytes, who: bytes, *, durable: b
         db.execute("insert or ignore into owner values (0, ?, ?)", (federation, who))
         owner = db.execute("select federation, who from owner").fetchone()
     except sqlite3.Error as e:
-        raise errors.Misconfigured(f"the journal {name} cannot be opened: {e}", hint="Restore a backup.") from e
+        raise errors.Misconfigured(
+            f"the journal {name} cannot be opened: {e}", hint="Restore a backup."
+        ) from e
     if (bytes(owner[0]), bytes(owner[1])) != (federation, who):
         raise errors.Misconfigured(
             f"the journal {name} belongs to another member or federation",

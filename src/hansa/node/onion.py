@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hansa import errors
 from hansa.protocol.election import hash_forward
 from hansa.protocol.state import Member
-from hansa import errors
 
 LENGTH = 1024
 """Rounds that one onion lasts; joining again registers a new one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from hansa import encoding, errors
 from hansa.protocol import events as ev
@@ -66,9 +66,7 @@ def check_row(data: bytes, state: State, opened: ev.BallotOpened, metric: str) -
     """
     row = encoding.decode(data)
     current = state.current
-    targets = selection.targets_of(
-        current.places, current.places.index(opened.id), state.parameters.targets
-    )
+    targets = selection.targets_of(current.places, current.places.index(opened.id), state.parameters.targets)
     expected = {"round": opened.round, "evaluator": opened.id, "metric": metric, "targets": list(targets)}
     if not isinstance(row, dict) or row.keys() != {*expected, "values", "doubts"}:
         raise errors.Untrusted("is no row of the matrix", digest=opened.values)
@@ -86,12 +84,17 @@ def _of(values: object, kind: type, length: int) -> bool:
     return isinstance(values, list) and len(values) == length and all(type(v) is kind for v in values)
 
 
-def left_out(story: Sequence[RoundStory]) -> Counter[int]:
-    """Final rounds in which each member's committed update was not selected, by id."""
-    return Counter(id for r in story if r.outcome is Outcome.FINAL for id in r.left_out)
+def left_out(story: Iterable[RoundStory], id: int) -> int:
+    """Final rounds whose model holds no update of this member."""
+    return sum(r.outcome is Outcome.FINAL and id not in r.selected for r in story)
 
 
-def starved(story: Sequence[RoundStory]) -> dict[int, int]:
-    """Members left out in more than half of the final rounds that they committed to, with the number."""
-    committed = Counter(id for r in story if r.outcome is Outcome.FINAL for id in r.committed)
-    return {id: n for id, n in sorted(left_out(story).items()) if 2 * n > committed[id]}
+def starved(story: Iterable[RoundStory]) -> dict[int, int]:
+    """Members whose updates were left out of more than half of the final rounds that they trained for.
+
+    Gives the number of those rounds by id.
+    """
+    final = [r for r in story if r.outcome is Outcome.FINAL]
+    trained = Counter(id for r in final for id in r.committed)
+    unused = Counter(id for r in final for id in r.left_out)
+    return {id: n for id, n in sorted(unused.items()) if 2 * n > trained[id]}

@@ -96,7 +96,8 @@ def difference(base: Model, values: Mapping[str, NDArray[Any]]) -> NDArray[np.in
     after, _ = from_arrays(values, base.layout.scale)
     if after.layout != base.layout:
         raise errors.Misconfigured(
-            "training changed names or shapes of the model's parameters", hint="Train the given model in place."
+            "training changed names or shapes of the model's parameters",
+            hint="Train the given model in place.",
         )
     return fixedpoint.saturate(np.subtract(after.values, base.values, dtype=np.int64))
 

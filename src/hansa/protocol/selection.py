@@ -128,9 +128,7 @@ def select(state: State, threshold: int, cut: int) -> frozenset[int]:
     Raises `WrongSelection` unless these are exactly K, which leaves only the K best.
     """
     rows = [t for t in tally(state) if t.eligible]
-    chosen = frozenset(
-        t.id for t in rows if t.score > threshold or (t.score == threshold and t.place < cut)
-    )
+    chosen = frozenset(t.id for t in rows if t.score > threshold or (t.score == threshold and t.place < cut))
     k = keep_count(state.parameters, len(state.current.available), len(rows))
     if not rows or len(chosen) != k:
         raise errors.WrongSelection

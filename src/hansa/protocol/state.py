@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
 from hansa.protocol.events import BallotOpened, Committed
 from hansa.records import ZERO_DIGEST, Parameters, Phase, Role
 
@@ -66,9 +67,9 @@ class RoundState:
 class State:
     """A federation. `domain` is its EIP-712 domain separator and its name in every seal.
 
-    `models` are the digests of all versions. `model_evidence`, `model_author` and `model_readers` tell where the current model lies and who can open
-    it: the evidence that its leader proposed with it, that leader's id (None for the initial model), and
-    the readers of its round.
+    `models` are the digests of all versions. `model_evidence`, `model_author` and `model_readers` tell where
+    the current one lies and who can open it: the evidence that its leader proposed with it, that leader's id
+    (None for the initial model), and the readers of its round.
     """
 
     parameters: Parameters

@@ -64,7 +64,7 @@ class Conflict:
 
 
 def complete(draft: Draft, *, app: bytes, layout: Layout, initial: bytes, initial_seed: int) -> Terms:
-    """The terms: `draft` with the digest of `app.py`, the model's layout, and digest and seed of its start."""
+    """The terms: `draft` with the digest of `app.py`, the model's layout, digest and seed."""
     written = {f.name: getattr(draft, f.name) for f in fields(draft)}
     return Terms(**written, app=app, layout=layout, initial=initial, initial_seed=initial_seed)
 
@@ -187,8 +187,8 @@ def _counts(terms: Draft | Terms) -> Iterator[Conflict]:
     if aggregation.rule in ("krum", "multi-krum") and least < needed:
         yield Conflict(
             "[aggregation] malicious",
-            f'rule "{aggregation.rule}" with {aggregation.malicious} malicious members needs {needed} updates, '
-            f"and a round may have {least}",
+            f'rule "{aggregation.rule}" with {aggregation.malicious} malicious members needs {needed} '
+            f"updates, and a round may have {least}",
             f"Raise [training] min_members, or use malicious = {max(0, (least - 3) // 2)} or fewer.",
         )
     if aggregation.rule == "clipped-mean" and aggregation.clip_norm == 0:

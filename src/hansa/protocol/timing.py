@@ -36,6 +36,4 @@ def outliers(commits: Mapping[int, Committed]) -> frozenset[int]:
         return frozenset()
     m, e = ordered[len(ordered) // 2]
     # a/b against m/e, cross-multiplied: exact for any size.
-    return frozenset(
-        id for id, (a, b) in rates.items() if a * e > FACTOR * m * b or FACTOR * a * e < m * b
-    )
+    return frozenset(id for id, (a, b) in rates.items() if a * e > FACTOR * m * b or FACTOR * a * e < m * b)

@@ -1,1 +1,1 @@
-"""Trainers: how a member turns a model and its data into a better model. One file each, exporting `create`."""
+"""Trainers: how a member makes a model better on its data. One file each, exporting `create`."""

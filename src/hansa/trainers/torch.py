@@ -18,8 +18,16 @@ from typing import Any, Final, TypeVar, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, RandomSampler, SequentialSampler
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
 from hansa import errors
 from hansa.app import (
@@ -114,6 +122,13 @@ def values_of(model: torch.nn.Module) -> Values:
     """Floating parameters and buffers of `model` as float32 copies, sorted by name."""
     return {
         name: tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+        for name, tensor in _floating(model).items()
+    }
+
+
+def _floating(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        name: tensor
         for name, tensor in sorted(model.state_dict().items())
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
     }
@@ -121,7 +136,7 @@ def values_of(model: torch.nn.Module) -> Values:
 
 def load_values(model: torch.nn.Module, values: Values) -> None:
     """Copy `values` into `model`. Raises `Misconfigured` unless names and shapes are exactly the model's."""
-    state = {n: t for n, t in model.state_dict().items() if isinstance(t, torch.Tensor) and t.is_floating_point()}
+    state = _floating(model)
     if state.keys() != values.keys():
         odd = ", ".join(sorted(state.keys() ^ values.keys()))
         raise errors.Misconfigured(f"the app's model and the federation's differ in: {odd}")
@@ -156,7 +171,8 @@ def deterministic(seed: int) -> Iterator[None]:
     """Seed torch, numpy and random, use one thread and deterministic algorithms; afterwards as before."""
     threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if cuda else []
     with torch.random.fork_rng(devices), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
         try:
@@ -173,7 +189,7 @@ def deterministic(seed: int) -> Iterator[None]:
 
 def _seed_all(seed: int) -> None:
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: TID251 - for the user's code, which may draw from it
     random.seed(seed)
 
 
@@ -251,6 +267,7 @@ class Engine:
         return self.datasets[key]
 
     def model(self) -> torch.nn.Module:
+        """A new model on the device."""
         made = _users("model()", self.parts.model)
         if not isinstance(made, torch.nn.Module) or not values_of(made):
             raise errors.Misconfigured(
@@ -260,9 +277,11 @@ class Engine:
         return made.to(self._options.device)
 
     def context(self, task: TrainTask | EvaluateTask, seed: int) -> Context:
+        """What the user's code is told about a task."""
         return Context(Params(dict(task.params)), task.round, seed, self._options.device, make_loader(seed))
 
     def train(self, task: TrainTask) -> TrainResult:
+        """As `TorchTrainer.train`."""
         dataset = self.dataset(task.dataset)
         with deterministic(task.seed):
             model = self.model()
@@ -275,6 +294,7 @@ class Engine:
             return TrainResult(values_of(model), len(dataset), metrics)  # type: ignore[arg-type]
 
     def evaluate(self, task: EvaluateTask) -> list[dict[str, float]]:
+        """As `TorchTrainer.evaluate`."""
         dataset = self.dataset(task.dataset)
         what = f"evaluate() for {task.dataset} in round {task.round}"
         results = []
@@ -288,11 +308,14 @@ class Engine:
                 returned = _users(what, lambda: self.parts.evaluate(model, dataset, context))  # noqa: B023
                 metrics = _as_metrics(returned, what)
                 if "loss" not in metrics:
-                    raise errors.Misconfigured(f'{what} returned no "loss"', hint='Return {"loss": ..., ...}.')
+                    raise errors.Misconfigured(
+                        f'{what} returned no "loss"', hint='Return {"loss": ..., ...}.'
+                    )
                 results.append(metrics)
         return results
 
     def answer(self, task: TrainTask | EvaluateTask) -> TrainResult | list[dict[str, float]]:
+        """Train or evaluate, by the kind of task."""
         return self.train(task) if isinstance(task, TrainTask) else self.evaluate(task)
 
 
