@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from hansa.app import EvaluateTask, TrainResult, TrainTask
 from hansa.crypto import sealing, signatures
 from hansa.ledger.specified import Specified, SpecifiedLedger
 from hansa.node.daemon import Identity, Node, World
-from hansa.node.journal import open_journal
+from hansa.node.journal import Journal, open_journal
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol import plan, rules
@@ -92,7 +92,6 @@ class Tiny:
     nodes: list[Node] = field(default_factory=list)
     now: int = START
     store: Any = None
-    kept: Any = None
 
     @property
     def state(self) -> Any:
@@ -135,48 +134,76 @@ def tiny(
     trainers: Mapping[int, Any] | None = None,
     stores: Mapping[int, Any] | None = None,
     relays: frozenset[int] | None = None,
+    worlds: Mapping[int, Callable[[World], World]] | None = None,
+    idle: frozenset[int] = frozenset(),
+    silent: frozenset[int] = frozenset(),
+    server: bool = False,
     **changes: Any,
 ) -> Tiny:
-    """A federation in COMMIT of round 1. `trainers`, `stores`: those of single members."""
+    """A federation in COMMIT of round 1.
+
+    `trainers`, `stores`: those of single members; `worlds` alters all that a node reaches. `idle` members do
+    not train, `silent` ones have no node at all. `server`: one more id, that of a server.
+    """
     parties = [party(0, f"m{i}") for i in range(members)]
+    if server:
+        parties.append(replace(party(0, f"m{members}"), role=Role.SERVER))
     agreed = terms(parties, **changes)
     owner = parties[0].address
     domain = encoding.domain_separator(1, bytes(20), encoding.digest(encoding.encode(agreed)))
-    seats = [p.address for p in parties] if agreed.governance is Governance.COMMITTEE else []
+    seats = {
+        Governance.COMMITTEE: [p.address for p in parties],
+        Governance.SERVER: [p.address for p in parties if p.role is Role.SERVER],
+    }.get(agreed.governance, [])
     state = rules.found(contract_parameters(agreed), seats, owner, domain, agreed.initial)
     made = Tiny(agreed, parties, Specified(state), store=objects.create("memory:///"))
-    made.kept = objects.create("memory:///")
-    ledger = made.ledger()
-    for p in parties:
-        ledger.submit(msg.Invite(p.address))
-        fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, Role.MEMBER)
-        ledger.submit(
-            msg.Join(p.address, *fields, p.sign(encoding.message_hash(domain, "Join", 0, *fields)))
-        )
-    ledger.submit(msg.Start())
-    for id in range(members):
-        made.nodes.append(node(made, id, (trainers or {}).get(id), (stores or {}).get(id), relays))
+    made.ledger().submit(*(msg.Invite(p.address) for p in parties))
+    made.ledger().submit(*(join(made, p) for p in parties), msg.Start())
+    for id in range(len(parties)):
+        if id in silent:
+            continue
+        alter = (worlds or {}).get(id)
+        trainer, store = (trainers or {}).get(id), (stores or {}).get(id)
+        made.nodes.append(node(made, id, trainer, store, relays, alter=alter, trains=id not in idle))
     return made
 
 
+def join(made: Tiny, p: Party, nonce: int = 0) -> msg.Join:
+    """A signed request to join, or to register keys anew."""
+    fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, p.role)
+    signature = p.sign(encoding.message_hash(made.state.domain, "Join", nonce, *fields))
+    return msg.Join(p.address, *fields, signature)
+
+
 def node(
-    made: Tiny, id: int, trainer: Any = None, store: Any = None, relays: frozenset[int] | None = None
+    made: Tiny,
+    id: int,
+    trainer: Any = None,
+    store: Any = None,
+    relays: frozenset[int] | None = None,
+    *,
+    alter: Callable[[World], World] | None = None,
+    trains: bool = True,
+    journal: Journal | None = None,
 ) -> Node:
+    """A node of member `id`; without a `journal` it starts with an empty one."""
     p = made.parties[id]
     scheme = plaintext.create(
         id=id, private_key=p.sealing_key, entropy=p.entropy, limits=Limits(), length=LENGTH
     )
-    me = Identity(id, p, p.onion, f"m{id}/train", f"m{id}/validation", relay=relays is None or id in relays)
+    trains = trains and p.role is Role.MEMBER
+    relay = relays is None or id in relays
+    me = Identity(id, p, p.onion, f"m{id}/train", f"m{id}/validation", trains=trains, relay=relay)
     world = World(
         ledger=made.ledger(id),
         store=store or made.store,
-        kept=made.kept,
+        kept=objects.create("memory:///"),
         trainer=trainer or TinyTrainer(),
         scheme=scheme,
-        journal=open_journal(None, made.state.domain, p.address),
+        journal=journal or open_journal(None, made.state.domain, p.address),
         entropy=p.entropy,
     )
-    return Node(me, made.terms, world)
+    return Node(me, made.terms, alter(world) if alter else world)
 
 
-__all__ = ["LENGTH", "TinyTrainer", "node", "signatures", "terms", "tiny"]
+__all__ = ["LENGTH", "Tiny", "TinyTrainer", "join", "node", "party", "signatures", "terms", "tiny"]

@@ -19,7 +19,7 @@ app = hansa.App(model=make_model)
 
 @app.data
 def data(site):
-    """A deployed member's own file has 64 pixels and the digit in a row; a simulation shares the whole set."""
+    """A deployed member's own file: 64 pixels and the digit in a row. A simulation shares the whole set."""
     if site.path.is_file():
         rows = np.loadtxt(site.path, delimiter=",", ndmin=2)
         images, labels = rows[:, :64], rows[:, 64].astype(np.int64)

@@ -58,6 +58,19 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(_plain(value), canonical=True)
 
 
+def _is_tagged(data: bytes) -> bool:
+    """Whether a CBOR tag stands anywhere; the decoder would obey it: compile a pattern, raise 10 to 2**63."""
+    at = 0
+    while at < len(data):
+        major, info = data[at] >> 5, data[at] & 31
+        if major == 6:
+            return True
+        width = 1 << (info - 24) if 24 <= info < 28 else 0
+        argument = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else info
+        at += 1 + width + (argument if major in (2, 3) else 0)
+    return False
+
+
 def decode(data: bytes, *, limit: int = 1024 * 1024) -> Any:
     """Read canonical CBOR of at most `limit` bytes.
 
@@ -67,6 +80,8 @@ def decode(data: bytes, *, limit: int = 1024 * 1024) -> Any:
     if len(data) > limit:
         size = f"{len(data)} bytes, limit {limit}"
         raise errors.Untrusted(f"record is too long: {size}", digest=digest(data))
+    if _is_tagged(data):
+        raise errors.Untrusted("record carries a CBOR tag", digest=digest(data))
     try:
         value = cbor2.loads(data)
         canonical = cbor2.dumps(value, canonical=True)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from tests.tiny import Tiny, tiny
+
 from hansa import encoding
 from hansa.protocol import diagram, rules
 from hansa.protocol import events as ev
@@ -21,7 +23,6 @@ from hansa.records import (
     Standing,
     Training,
 )
-from tests.tiny import Tiny, tiny
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 BEGIN, END = "<!-- phases: generated, see docs/contributing.md -->", "<!-- end of phases -->"
@@ -89,7 +90,8 @@ class Driver:
         """Approve what is proposed, without precommitments."""
         round, now = self.state.round, self.state.current
         items = (
-            msg.Vote(i, True, bytes(32), self.sign(i, "Vote", round, now.attempt, now.result, True)) for i in ids
+            msg.Vote(i, True, bytes(32), self.sign(i, "Vote", round, now.attempt, now.result, True))
+            for i in ids
         )
         return self.call(msg.Votes(round, now.attempt, tuple(items)))
 
@@ -141,7 +143,9 @@ def undisturbed() -> Edges:
 
 
 def without_ballots() -> Edges:
-    made = tiny(selection=SelectionTerms(rule="none"), training=Training(rounds=1, min_members=4, deadline=100))
+    made = tiny(
+        selection=SelectionTerms(rule="none"), training=Training(rounds=1, min_members=4, deadline=100)
+    )
     made.run()
     return edges(Phase.IDLE, made.chain.events)
 

@@ -1,4 +1,4 @@
-"""What a user knows of a run from elsewhere. Without it a run folder proves only that it agrees with itself."""
+"""What a user knows of a run from elsewhere. Without it a folder proves only that it agrees with itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from hansa import errors, runfolder
 from hansa.audit.report import Book
-from hansa.ledger.embedded import Entry, read_journal
+from hansa.ledger.embedded import read_journal
 from hansa.ledger.evm import Deployment
 
 HASHES = {"contract": 20, "terms": 32, "hash": 32}
@@ -33,7 +33,8 @@ def read_anchors(path: Path) -> Anchors:
         written = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise errors.Misconfigured(
-            f"cannot read {path}: {e.strerror}", hint="Save anchors right after a run, and keep them elsewhere."
+            f"cannot read {path}: {e.strerror}",
+            hint="Save anchors right after a run, and keep them elsewhere.",
         ) from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise errors.Misconfigured(f"{path} is not TOML: {e}", hint="See https://toml.io.") from e
@@ -77,15 +78,15 @@ def write_anchors(path: Path, anchors: Anchors) -> None:
 
 
 def anchors_of(folder: Path) -> Anchors:
-    """Anchors of a run that its owner has just seen end. Raises `Misconfigured`, `Untrusted`, `Unavailable`."""
-    deployment = runfolder.read_record(folder).deployment
-    last: Entry | None = None
-    for last in read_journal(folder / "chain.sqlite")[1]:
-        pass
-    if last is None:
+    """Anchors of a run that has just ended under one's own eyes: its last block.
+
+    Raises `Misconfigured`, `Untrusted`, `Unavailable` when the folder cannot be read.
+    """
+    d = runfolder.read_record(folder).deployment
+    entries = list(read_journal(folder / "chain.sqlite")[1])
+    if not entries:
         raise errors.Untrusted(f"the chain in {folder} has no block")
-    d = deployment
-    return Anchors(d.chain_id, d.contract, d.parameters.digest, last.number, last.hash)
+    return Anchors(d.chain_id, d.contract, d.parameters.digest, entries[-1].number, entries[-1].hash)
 
 
 def compare(anchors: Anchors, deployment: Deployment, hashes: list[bytes], book: Book) -> bool:
@@ -122,5 +123,5 @@ def compare(anchors: Anchors, deployment: Deployment, hashes: list[bytes], book:
         return False
     book.passed("anchors")
     if last > anchors.block:
-        book.note(f"blocks {anchors.block + 1} to {last} come after the anchor: only consistent in themselves")
+        book.note(f"blocks {anchors.block + 1} to {last} come after the anchor: they are not anchored")
     return holds and last == anchors.block

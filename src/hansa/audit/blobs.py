@@ -30,6 +30,8 @@ class Blobs:
             for path in _files(self._folder / part / "blobs"):
                 subject = str(path.relative_to(self._folder))
                 with self._book.attempt(NAMES, subject, gaps=False):
+                    if not path.is_file():
+                        raise errors.Untrusted("is no plain file")
                     with path.open("rb") as file:
                         found = hashlib.file_digest(file, "sha256").digest()
                     if path.name != found.hex() or path.parent.name != path.name[:2]:
@@ -70,6 +72,8 @@ class Blobs:
 
     def _read(self, part: str, digest: bytes) -> bytes:
         path = self._path(part, digest)
+        if not path.is_file():
+            raise FileNotFoundError(path)
         size = path.stat().st_size
         if size > self._limits.blob:
             raise errors.Untrusted(f"{part}/ {digest.hex()} has {size} bytes", digest=digest)

@@ -52,12 +52,12 @@ def check_record(record: RunRecord, history: History, book: Book) -> None:
             if said != fact:
                 raise errors.Untrusted(f"{name} is {said}, not {fact}")
         book.passed(RECORD)
-    book.note("the simulation's settings in run.cbor and the messages in store/outbox are no evidence")
+    book.note("no evidence: other settings of the simulation, messages in store/outbox, the nodes' journals")
 
 
 def read_keys(folder: Path, history: History, book: Book) -> Mapping[int, bytes]:
     """The simulation's sealing keys, each held against the public key on the chain."""
-    if not (folder / "keys.cbor").exists():
+    if not (folder / "keys.cbor").is_file():
         book.gap(KEYS, "there is no keys.cbor: sealed contents cannot be opened")
         return {}
     good: dict[int, bytes] = {}
@@ -79,7 +79,7 @@ def check_export(folder: Path, model: Checkpoint | None, history: History, book:
         return
     book.expect(EXPORT)
     path = folder / "model.safetensors"
-    if not path.exists():
+    if not path.is_file():
         book.gap(EXPORT, "there is no model.safetensors: the run has not ended, or it was removed")
         return
     if model is None or model.digest != history.state.model:
@@ -97,7 +97,7 @@ def check_export(folder: Path, model: Checkpoint | None, history: History, book:
 
 def check_metrics(folder: Path, record: RunRecord, story: tuple[RoundStory, ...], book: Book) -> None:
     """Leaders and selections in metrics.jsonl are those of the chain. Accuracies are not measured again."""
-    if not (folder / "metrics.jsonl").exists():
+    if not (folder / "metrics.jsonl").is_file():
         return
     final = {r.round: r for r in story if r.outcome is Outcome.FINAL}
     with book.attempt(METRICS, "metrics.jsonl", gaps=False):
@@ -122,7 +122,7 @@ def _metrics_row(record: RunRecord, r: RoundStory) -> dict[str, Any]:
 def check_summary(folder: Path, record: RunRecord, history: History, book: Book) -> None:
     """What summary.json says of the chain is so. Accuracies and seconds are not measured again."""
     path = folder / "summary.json"
-    if not path.exists():
+    if not path.is_file():
         return
     with book.attempt(SUMMARY, "summary.json", gaps=False):
         said = json.loads(runfolder.read_file(path))

@@ -206,10 +206,10 @@ class _Opened:
         rounds = self.rounds
         for id in sorted(ids):
             subject = f"round {self.state.round}, member {id}"
-            digest = self.state.current.commits[id].digest
-            rounds.blobs.require(digest, f"update of {subject}", STORE, KEPT)
             update = None
             with rounds.book.attempt(UPDATES, subject):
+                digest = self.state.current.commits[id].digest
+                rounds.blobs.require(digest, f"update of {subject}", STORE, KEPT)
                 update = self._open(id, rounds.blobs.get(digest))
                 rounds.book.passed(UPDATES)
             if update is None:

@@ -36,13 +36,15 @@ def audit(folder: Path, anchors: Anchors | None = None, progress: Progress | Non
     book.expect(claims.RECORD)
     with book.attempt(claims.RECORD, RECORD_FILE, gaps=False):
         record = runfolder.read_record(folder)
-    anchored = False
+    history: History | None = None
     if record is not None:
         with book.attempt(claims.RECORD, "terms", gaps=False):
             history = read_chain(folder, record, book)
-            if anchors is not None:
-                anchored = compare(anchors, record.deployment, history.hashes, book)
-            _contents(folder, record, history, blobs, limits, book)
+    anchored = False
+    if record is not None and history is not None:
+        if anchors is not None:
+            anchored = compare(anchors, record.deployment, history.hashes, book)
+        _contents(folder, record, history, blobs, limits, book)
     blobs.scan()
     return book.report(anchored=anchored)
 

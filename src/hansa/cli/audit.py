@@ -19,7 +19,7 @@ WORDS = {"unavailable": "NOT CHECKED", "failed": "FAILED"}
 
 
 def audit(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     trust: Annotated[
         Path | None, typer.Option(metavar="anchors.toml", help="What you know of this run from elsewhere.")
     ] = None,
@@ -77,8 +77,8 @@ def _verdict(report: Report) -> Text:
         text = Text(f"Nothing wrong was found, but not checked: {', '.join(gaps)}.", style="bold yellow")
     if not report.anchored:
         text.append(
-            "\nNot checked: whether this is the run that you think it is. The folder agrees with itself; whoever "
-            "made it may have made all of it up. Anchors from elsewhere settle that: --trust anchors.toml.",
+            "\nNot checked: whether this is the run that you think it is. The folder agrees with itself; "
+            "whoever made it may have made all of it up. Anchors from elsewhere settle that: --trust FILE.",
             style="not bold yellow",
         )
     return text

@@ -12,7 +12,7 @@ from hansa.cli.console import console
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     file: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="Where the model goes.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:

@@ -55,12 +55,12 @@ def _root(
 ) -> None: ...
 
 
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("audit")(audit.audit)
-app.command("export")(export.export)
-app.command("check")(terms.check)
-app.command("explain")(terms.explain)
+app.command("run", short_help="Train with simulated members, end to end.")(run.run)
+app.command("status", short_help="Show where a run stands and whom it waits for.")(status.status)
+app.command("audit", short_help="Replay a run and check everything in it.")(audit.audit)
+app.command("export", short_help="Write the current model as safetensors.")(export.export)
+app.command("check", short_help="Check an app and its terms; estimate the costs.")(terms.check)
+app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
 
 
 def exit_code(error: errors.HansaError) -> int:

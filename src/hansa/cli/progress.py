@@ -66,6 +66,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """What happens now."""
+        self._show_rounds()
         self._now = text
 
     def __call__(self, event: ev.Event, _simulation: Simulation) -> None:
@@ -90,10 +91,9 @@ class Progress:
 
     def _line(self) -> Text:
         frame = self._spinner.render(time.monotonic())
-        line = frame if isinstance(frame, Text) else Text()
-        return Text.assemble(
-            line, " ", self._now, ("  " + self._elapsed(), "dim"), no_wrap=True, overflow="ellipsis"
-        )
+        wheel = frame if isinstance(frame, Text) else Text()
+        elapsed = (f" {self._elapsed()}  ", "dim")
+        return Text.assemble(wheel, elapsed, self._now, no_wrap=True, overflow="ellipsis")
 
     def _elapsed(self) -> str:
         return clock(time.monotonic() - self._started)

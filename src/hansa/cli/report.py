@@ -63,18 +63,18 @@ def _show_members(out: Console, summary: Summary) -> None:
         ("left out", "right"),
         ("reputation", "right"),
         (f"own {summary.metric}, alone -> joint", "left"),
-        ("", "left"),
     )
     for row in summary.members:
-        table.add_row(
-            row.name,
-            str(row.rows),
-            f"{row.left_out} of {summary.rounds}",
-            str(row.reputation),
-            _own(summary, row),
-            _remarks(row),
-        )
+        left_out = f"{row.left_out} of {summary.rounds}"
+        table.add_row(row.name, str(row.rows), left_out, str(row.reputation), _own(summary, row))
     out.print(table)
+    remarks = [(row, text) for row in summary.members if (text := _remarks(row))]
+    if remarks:
+        out.print()
+        notes = grid()
+        for row, text in remarks:
+            notes.add_row(Text(row.name, style="yellow" if row.hostile else ""), text)
+        out.print(notes)
 
 
 def _own(summary: Summary, row: MemberRow) -> Text:
@@ -85,11 +85,13 @@ def _own(summary: Summary, row: MemberRow) -> Text:
     return text.append("  WORSE", style="bold red") if row.worse else text
 
 
-def _remarks(row: MemberRow) -> Text:
-    parts = [row.hostile] if row.hostile else []
-    parts += [reason if len(row.why) == 1 else f"{reason} ({n})" for reason, n in row.why]
+def _remarks(row: MemberRow) -> str:
+    """Why a member was left out and lost reputation; behind it, what the simulation had it do."""
+    parts = [f"{reason} in {n} rounds" if n > 1 else f"{reason} once" for reason, n in row.why]
     parts += [f"{fault} ({n})" for fault, n in row.slashed if fault not in dict(row.why)]
-    return Text("; ".join(parts), style="yellow" if row.hostile else "")
+    if row.hostile:
+        return "; ".join(parts or ["never left out"]) + f" (malicious: {row.hostile})"
+    return "; ".join(parts)
 
 
 def _show_gas(out: Console, summary: Summary) -> None:
@@ -114,7 +116,6 @@ def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
     table = grid()
     a = summary.anchors
     table.add_row("privacy", summary.privacy)
-    table.add_row("audit", "not audited yet; what the audit cannot check, it says")
     files = f"{summary.run}: {SUMMARY}, {MODEL}" if summary.rounds else f"{summary.run}: {SUMMARY}"
     table.add_row("files", files)
     table.add_row("model", f"sha256 {summary.model_digest.hex()}")

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,7 @@ PAUSED, INTERRUPTED = 4, 130
 
 
 def run(
-    app: Annotated[Path, typer.Argument(help="Folder with federation.toml and app.py.")],
+    app: Annotated[Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py.")],
     rounds: Annotated[int | None, typer.Option(help="Final rounds, in place of [training] rounds.")] = None,
     members: Annotated[int | None, typer.Option(help="Simulated members.")] = None,
     settings: Annotated[
@@ -57,7 +57,12 @@ def run(
         "simulation.workers": workers,
     }
     changed = [*(settings or ()), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
-    file = load_federation(app, changed)
+    try:
+        file = load_federation(app, changed)
+    except errors.Misconfigured as e:
+        if members is not None and "malicious" in str(e):
+            e.hint = f"Say who is malicious among {members}: --set 'simulation.malicious={{}}' for none."
+        raise
     folder = out or _folder(file.draft.name, resume=resume)
     with holding(folder, resume=resume):
         try:
@@ -90,8 +95,9 @@ def _play(
     from hansa.summary import finish, to_json
 
     out = console(stderr=as_json)
-    out.print(report.first_line(file))
-    made = simulation.start(file, folder, resume=resume)
+    out.print(report.first_line(file), soft_wrap=True)
+    with out.status("loading the app and its data") if out.is_terminal else nullcontext():
+        made = simulation.start(file, folder, resume=resume)
     try:
         with Progress(out, made, started) as progress:
             made.play(progress)

@@ -18,7 +18,7 @@ ENDED = (Phase.STOPPED, Phase.PAUSED)
 
 
 def status(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show where a run stands: running, killed or finished. Reads only."""

@@ -13,7 +13,7 @@ from hansa.cli.console import clock, console, grid
 if TYPE_CHECKING:
     from hansa.records import Terms
 
-App = Annotated[Path, typer.Argument(help="Folder with federation.toml and app.py.")]
+App = Annotated[Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of federation.toml; repeatable."),
@@ -86,8 +86,9 @@ def explain(app: App, settings: Settings = None) -> None:
     )
     table.add_row("The leader", "sees nothing that other members do not see; they all check its result.")
     table.add_row("Outsiders", "see what is on the chain, and nothing else.")
-    for k, line in enumerate(ON_CHAIN):
-        table.add_row("On the chain" if k == 0 else "", line + (", for ever" if k == 0 else ""))
+    table.add_row("The chain", "keeps for ever, and nobody can delete:")
+    for line in ON_CHAIN:
+        table.add_row("", f"- {line}")
     table.add_row("The model", "of each round is sealed to the members of that round.")
     table.add_row("Diff. privacy", _noise(terms))
     table.add_row("Poisoning", _protection(terms))

@@ -413,7 +413,6 @@ event Recorded:
 owner: public(immutable(address))
 # @notice EIP-712 domain separator: the federation's name in every signed message.
 domain: public(immutable(bytes32))
-terms: immutable(Parameters)
 
 # Storage: membership
 
@@ -441,6 +440,7 @@ sets: uint256[WORDS][SETS]
 
 # Storage: the federation
 
+terms: Parameters  # not immutable: read from code they would not fit under the limit of EIP-170
 # @notice The current round, from 1; 0 before the start.
 round: public(uint256)
 # @notice The current phase.
@@ -499,7 +499,7 @@ def __init__(p: Parameters, seats: DynArray[address, MAX_SEATS], model: bytes32)
         sound = sound and p.committee >= 1 and p.committee <= MAX_SEATS and p.epoch >= 1
     self._need(sound, BAD_TERMS)
     owner = msg.sender
-    terms = p
+    self.terms = p
     domain = keccak256(abi_encode(DOMAIN_TYPE, keccak256("Hansa"), chain.id, self, p.digest))
     for who: address in seats:
         self.seat[who] = True
@@ -780,7 +780,7 @@ def _slash(id: uint256, why: uint256):
             return
         self._put(SLASHED, id)
     x: uint256 = self._lane(REPUTATION, id)
-    self._set_lane(REPUTATION, id, x - x * terms.penalty // 1000)
+    self._set_lane(REPUTATION, id, x - x * self.terms.penalty // 1000)
     log Slashed(round=self.round, id=id, why=why)
 
 
@@ -833,7 +833,7 @@ def _enter(phase: uint256):
     @param phase COMMIT to OPEN
     """
     self.phase = phase
-    self.deadline = block.timestamp + terms.durations[phase - 1]
+    self.deadline = block.timestamp + self.terms.durations[phase - 1]
     log Entered(round=self.round, phase=phase, deadline=self.deadline)
 
 
@@ -866,14 +866,14 @@ def _open_round():
             if kind != IN_COMMITTEE:
                 self.sets[kind][w] = 0
         self.sets[ROSTER][w] = roster
-        if terms.governance == COMMITTEE:
+        if self.terms.governance == COMMITTEE:
             roster &= self.sets[SEATED][w]
-        elif terms.governance == HYBRID:
+        elif self.terms.governance == HYBRID:
             roster &= self.sets[IN_COMMITTEE][w]
         self.sets[VERIFIER][w] = roster
     for w: uint256 in range(unsafe_add(self.n, 15) >> 4, bound=LANE_WORDS):
         self.lanes[SNAPSHOT][w] = self.lanes[REPUTATION][w]
-    if self._count(ROSTER) < max(terms.min_quorum, terms.min_updates):
+    if self._count(ROSTER) < max(self.terms.min_quorum, self.terms.min_updates):
         self._halt(PAUSED)
     else:
         self._enter(COMMIT)
@@ -896,6 +896,7 @@ def _credit(final: bool) -> uint256[WORDS]:
     absent: uint256 = 0
     count: uint256 = self.n
     leader: uint256 = self.leader
+    patience: uint256 = self.terms.max_absent
     for i: uint256 in range(count, bound=MAX_MEMBERS):
         w: uint256 = i >> 8
         offset: uint256 = (i & 15) << 4
@@ -922,7 +923,7 @@ def _credit(final: bool) -> uint256[WORDS]:
             missed: uint256 = 0
             if present & 1 == 0:
                 missed = min(unsafe_add((absent >> offset) & 65535, 1), 65535)
-                if missed >= terms.max_absent:
+                if missed >= patience:
                     gone[w] |= 1 << (i & 255)
             absent = absent & ~(65535 << offset) | (missed << offset)
         roster >>= 1
@@ -955,11 +956,11 @@ def _end(outcome: uint256, model: bytes32):
     for id: uint256 in range(self.n, bound=MAX_MEMBERS):
         if (gone[id >> 8] >> (id & 255)) & 1 == 0:
             continue
-        if self._has(MEMBER, id) and self._has(ACTIVE, id) and self._active() > terms.min_quorum:
+        if self._has(MEMBER, id) and self._has(ACTIVE, id) and self._active() > self.terms.min_quorum:
             self._stand(id, AWAY)
-    if final and (self.version == terms.rounds or 2 * self._count(STOPPING) > self._count(OPENED)):
+    if final and (self.version == self.terms.rounds or 2 * self._count(STOPPING) > self._count(OPENED)):
         self._halt(STOPPED)
-    elif self.voids == terms.max_voids:
+    elif self.voids == self.terms.max_voids:
         self._halt(PAUSED)
     else:
         self._open_round()
@@ -991,6 +992,7 @@ def _draw(seed: uint256, pool: uint256[WORDS]) -> uint256:
     """
     goal: uint256 = max_value(uint256)
     count: uint256 = self.n
+    cap: uint256 = self.terms.weight_cap
     for again: uint256 in range(2):
         total: uint256 = 0
         bits: uint256 = 0
@@ -1004,7 +1006,7 @@ def _draw(seed: uint256, pool: uint256[WORDS]) -> uint256:
                 resources = self.lanes[RESOURCES][i >> 4]
             if bits & 1 == 1:
                 weight: uint256 = unsafe_mul(reputation & 65535, resources & 65535)
-                total = unsafe_add(total, unsafe_add(min(terms.weight_cap, weight), 1))
+                total = unsafe_add(total, unsafe_add(min(cap, weight), 1))
                 if total > goal:
                     return i
             bits >>= 1
@@ -1052,7 +1054,7 @@ def _draw_committee():
     @notice Draw a hybrid federation's next committee from those who revealed, without replacement.
     """
     pool: uint256[WORDS] = self._set(REVEALED)
-    for i: uint256 in range(terms.committee, bound=MAX_SEATS):
+    for i: uint256 in range(self.terms.committee, bound=MAX_SEATS):
         id: uint256 = self._draw(self._seed(max_value(uint256) - i), pool)
         if id == NOBODY:
             break
@@ -1074,9 +1076,9 @@ def _elect(attempt: uint256):
     """
     kind: uint256 = VERIFIER
     seed: uint256 = self._seed(attempt)
-    if terms.governance == PEERS:
+    if self.terms.governance == PEERS:
         kind = REVEALED
-    elif terms.governance == SERVER:
+    elif self.terms.governance == SERVER:
         kind = SEATED
         seed = 0
     pool: uint256[WORDS] = empty(uint256[WORDS])
@@ -1087,7 +1089,7 @@ def _elect(attempt: uint256):
             pool[w] &= self.sets[REVEALED][w] | ~self.sets[COMMITTED][w]
         left[w] = pool[w] & ~self.sets[TRIED][w]
     id: uint256 = NOBODY
-    if attempt < terms.attempts:
+    if attempt < self.terms.attempts:
         id = self._draw(seed, left)
         if id == NOBODY:
             id = self._draw(seed, pool)
@@ -1120,12 +1122,12 @@ def _close_beacon():
     self.beacon = keccak256(abi_encode(self.beacon, self.round, self._acc()))
     log BeaconSet(round=self.round, beacon=self.beacon)
     self._slash_missing(COMMITTED, REVEALED, WITHHELD_BEACON)
-    if self._count(REVEALED) < terms.min_updates:
+    if self._count(REVEALED) < self.terms.min_updates:
         self._end(VOID, empty(bytes32))
         return
     self._permute()
-    if terms.governance == HYBRID:
-        if self.committee_round == 0 or self.round - self.committee_round >= terms.epoch:
+    if self.terms.governance == HYBRID:
+        if self.committee_round == 0 or self.round - self.committee_round >= self.terms.epoch:
             self._draw_committee()
     if self._count(VERIFIER) == 0:
         self._end(VOID, empty(bytes32))
@@ -1186,11 +1188,11 @@ def _freeze():
         available[w] = above | equal
         self.sets[IN_V][w] = available[w]
     log Frozen(round=self.round, available=available)
-    if self._ones(available) < terms.min_updates:
+    if self._ones(available) < self.terms.min_updates:
         self._end(VOID, empty(bytes32))
         return
     self._slash_missing(REVEALED, IN_V, WITHHELD_BLOB)
-    if terms.evaluate:
+    if self.terms.evaluate:
         self._enter(REVEAL)
     else:
         self._replace(SELECTED, available)
@@ -1207,7 +1209,7 @@ def _frozen_ready() -> bool:
     """
     if self._count(HELD_SENT) != self._count(VERIFIER):
         return False
-    return not terms.evaluate or self._count(BALLOTED) == self._count(REVEALED)
+    return not self.terms.evaluate or self._count(BALLOTED) == self._count(REVEALED)
 
 
 @internal
@@ -1217,7 +1219,7 @@ def _targets() -> uint256:
     @notice How many updates each evaluator judges.
     @return At most 16, and not its own
     """
-    return min(terms.targets, unsafe_sub(self._count(REVEALED), 1))
+    return min(self.terms.targets, unsafe_sub(self._count(REVEALED), 1))
 
 
 # Internals: items of batches
@@ -1335,7 +1337,7 @@ def invite(who: address):
     @param who May join
     """
     self._need(msg.sender == owner, NOT_OWNER)
-    self._need(not terms.by_vote or self.phase == IDLE, NOT_OWNER)
+    self._need(not self.terms.by_vote or self.phase == IDLE, NOT_OWNER)
     self._need(not self.excluded[who], NOT_INVITED)
     self.invited[who] = True
     log Invited(who=who)
@@ -1401,7 +1403,7 @@ def status(id: uint256, standing: uint256, r: bytes32, vs: bytes32):
     self._need(standing <= BACK and self._has(MEMBER, id), NOT_MEMBER)
     if standing != LEFT:
         self._need(self._has(ACTIVE, id) == (standing == AWAY), ALREADY_SENT)
-        self._need(standing == BACK or self._active() > terms.min_quorum, TOO_FEW_MEMBERS)
+        self._need(standing == BACK or self._active() > self.terms.min_quorum, TOO_FEW_MEMBERS)
     self._stand(id, standing)
 
 
@@ -1456,7 +1458,7 @@ def start():
     """
     self._need(msg.sender == owner, NOT_OWNER)
     self._need(self.phase == IDLE, WRONG_PHASE)
-    self._need(self._active() >= max(terms.min_quorum, terms.min_updates), TOO_FEW_MEMBERS)
+    self._need(self._active() >= max(self.terms.min_quorum, self.terms.min_updates), TOO_FEW_MEMBERS)
     self._open_round()
 
 
@@ -1484,7 +1486,7 @@ def commits(round: uint256, items: DynArray[Commit, MAX_BATCH]) -> DynArray[uint
         code: uint256 = self._check(ROSTER, NOT_MEMBER, COMMITTED, c.id, struct_hash, c.r, c.vs)
         if code == ACCEPTED and c.base > version:
             code = FUTURE_BASE
-        elif code == ACCEPTED and version - c.base > terms.max_staleness:
+        elif code == ACCEPTED and version - c.base > self.terms.max_staleness:
             code = STALE_BASE
         if code == ACCEPTED:
             accepted = True
@@ -1495,7 +1497,7 @@ def commits(round: uint256, items: DynArray[Commit, MAX_BATCH]) -> DynArray[uint
     self._need(accepted, codes[0])
     self.set_root = root
     committed: uint256 = self._count(COMMITTED)
-    full: bool = terms.buffer != 0 and committed >= max(terms.buffer, terms.min_updates)
+    full: bool = self.terms.buffer != 0 and committed >= max(self.terms.buffer, self.terms.min_updates)
     if full or committed == self._count(ROSTER):
         self._enter(BEACON)
     return codes
@@ -1579,7 +1581,7 @@ def ballots(round: uint256, items: DynArray[Ballot, MAX_BATCH]) -> DynArray[uint
     @return Code of each item, 0 if accepted
     """
     self._gate(round, AVAILABLE)
-    self._need(terms.evaluate, WRONG_PHASE)
+    self._need(self.terms.evaluate, WRONG_PHASE)
     self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
@@ -1649,6 +1651,7 @@ def select(round: uint256, threshold: uint256, cut: uint256):
     ones = ones // 65535
     each: uint256 = (ones >> unused) << unused
     base: uint256 = unsafe_mul(ones, min(threshold, MAX_TARGETS))
+    borda: bool = self.terms.borda
     for place: uint256 in range(m, bound=MAX_MEMBERS):
         id: uint256 = self._lane(PLACE, place)
         if not self._has(OPENED, id):
@@ -1657,7 +1660,7 @@ def select(round: uint256, threshold: uint256, cut: uint256):
         doubts: uint256 = (x >> 14) & each
         sure: uint256 = each ^ doubts
         x &= unsafe_mul(sure, 16383)
-        if not terms.borda:
+        if not borda:
             x |= unsafe_mul(ones, 32768)
             more: uint256 = (unsafe_sub(x, unsafe_add(base, ones)) >> 15) & sure
             x = ((unsafe_sub(x, base) >> 15) & sure) | (more << 8)
@@ -1691,15 +1694,15 @@ def select(round: uint256, threshold: uint256, cut: uint256):
         eligible = unsafe_add(eligible, 1)
         above: bool = unsafe_mul(sum >> 8, 2) > sure
         equal: bool = unsafe_mul(sum & 255, 2) > sure
-        if terms.borda:
+        if borda:
             sum = unsafe_mul(sum, 65536) // sure
             above = sum > threshold
             equal = sum == threshold
         if above or (equal and place < cut):
             selected[id >> 8] |= 1 << (id & 255)
-    wanted: uint256 = terms.keep
+    wanted: uint256 = self.terms.keep
     if wanted == 0:
-        wanted = (self._count(IN_V) * terms.keep_permille + 999) // 1000
+        wanted = (self._count(IN_V) * self.terms.keep_permille + 999) // 1000
     self._need(eligible > 0 and self._ones(selected) == min(wanted, eligible), WRONG_SELECTION)
     self._slash_missing(BALLOTED, OPENED, WITHHELD_BALLOT)
     self._replace(SELECTED, selected)
@@ -1717,7 +1720,7 @@ def precommits(round: uint256, items: DynArray[Precommit, MAX_BATCH]) -> DynArra
     @return Code of each item, 0 if accepted
     """
     self._gate(round, AGGREGATE)
-    self._need(terms.precommit, WRONG_PHASE)
+    self._need(self.terms.precommit, WRONG_PHASE)
     self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
@@ -1776,7 +1779,7 @@ def votes(round: uint256, attempt: uint256, items: DynArray[Vote, MAX_BATCH]) ->
         code: uint256 = self._check(VERIFIER, NOT_VERIFIER, VOTED, v.id, struct_hash, v.r, v.vs)
         if v.approve > 1:
             code = BAD_SIGNATURE
-        elif code == ACCEPTED and v.approve == 1 and terms.precommit:
+        elif code == ACCEPTED and v.approve == 1 and self.terms.precommit:
             bound: bytes32 = keccak256(abi_encode(domain, round, v.id, result, v.salt))
             if not self._has(PRECOMMITTED, v.id) or bound != self.precommitments[v.id]:
                 code = WRONG_PRECOMMIT
@@ -1792,7 +1795,7 @@ def votes(round: uint256, attempt: uint256, items: DynArray[Vote, MAX_BATCH]) ->
     voted: uint256 = self._count(VOTED)
     rejections: uint256 = self._count(REJECTED)
     if unsafe_sub(voted, rejections) >= self._quorum(verifiers):
-        if terms.opens:
+        if self.terms.opens:
             self._enter(OPEN)
         else:
             self._end(FINAL, result)
@@ -1904,9 +1907,9 @@ def advance(round: uint256):
     self._need(phase >= COMMIT and phase <= OPEN, WRONG_PHASE)
     self._need(block.timestamp >= self.deadline, TOO_EARLY)
     if phase == COMMIT:
-        if self._count(COMMITTED) >= terms.min_updates:
+        if self._count(COMMITTED) >= self.terms.min_updates:
             self._enter(BEACON)
-        elif self.extended < terms.extensions:
+        elif self.extended < self.terms.extensions:
             self.extended += 1
             self._enter(COMMIT)
         else:
@@ -1917,7 +1920,7 @@ def advance(round: uint256):
         self._freeze()
     elif phase == REVEAL:
         # While `select` can succeed it has as much time again.
-        grace: uint256 = terms.durations[REVEAL - 1]
+        grace: uint256 = self.terms.durations[REVEAL - 1]
         self._need(block.timestamp >= self.deadline + grace or self._count(OPENED) == 0, TOO_EARLY)
         self._end(VOID, empty(bytes32))
     elif phase == AGGREGATE:
@@ -1940,7 +1943,7 @@ def parameters() -> Parameters:
     @notice What of the terms the contract enforces.
     @return As given to the constructor
     """
-    return terms
+    return self.terms
 
 
 @external

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hansa import encoding, errors
 from hansa.app import EvaluateTask, TrainTask, training_seed
-from hansa.node import outbox
+from hansa.node import late, outbox
 from hansa.node.journal import Journal
 from hansa.node.onion import Onion
 from hansa.ports import Entropy, Ledger, Scheme, Signer, Store, Trainer, View
@@ -18,11 +18,11 @@ from hansa.protocol import messages as msg
 from hansa.protocol import plan, selection, stopping, timing
 from hansa.protocol.aggregation import Contribution
 from hansa.protocol.checkpoint import Checkpoint
-from hansa.protocol.model import from_arrays, to_arrays
+from hansa.protocol.model import from_arrays, parameters, to_arrays
 from hansa.protocol.state import State, to_bitmap
-from hansa.protocol.updates import top_gamma
+from hansa.protocol.updates import check_usable, top_gamma
 from hansa.protocol.wire import encode_item
-from hansa.records import Limits, Terms, Update
+from hansa.records import Limits, Phase, Terms, Update
 
 KEEP_ROUNDS = 3
 """Rounds whose journal entries are kept."""
@@ -72,6 +72,8 @@ class Node:
         self._round = 0
         self._delivered: set[str] = set()
         self._published = False
+        self._shared: Phase | None = None
+        self._fetched: tuple[set[bytes], set[bytes]] = (set(), set())
         self._checked: set[int] = set()
         self._opened: dict[int, Update] = {}
         self._refused: set[int] = set()
@@ -83,14 +85,20 @@ class Node:
 
     def step(self) -> bool:
         """Perform the plan for the newest final block. Raises only what stops the node for good."""
-        view = self.world.ledger.view()
-        self._turn(view.state)
+        try:
+            view = self.world.ledger.view()
+            self._turn(view.state)
+            late.notice(self.world.journal, self.terms.training, view.state, self.me.id)
+            steps = plan.next_steps(view.state, self.knowledge(view), view.now)
+        except errors.Unavailable as e:
+            self._note(f"{e} {e.hint}".strip())
+            return False
         done = False
-        for step in plan.next_steps(view.state, self.knowledge(view), view.now):
+        for step in steps:
             try:
                 done |= self._perform(step, view)
-            except errors.Unavailable as e:
-                self._note(f"{type(step).__name__}: {e}")
+            except (errors.Unavailable, errors.Untrusted) as e:
+                self._note(f"{type(step).__name__}: {e} {e.hint}".strip())
             except errors.Refused:
                 # Somebody else was faster, or the deadline passed meanwhile: the next view tells.
                 done = True
@@ -108,6 +116,7 @@ class Node:
             trains=self.me.trains and self._unfit != state.round,
             sent=frozenset(self._delivered),
             published=self._published,
+            shared=self._shared,
             checked=frozenset(self._checked),
             refused=frozenset(self._refused),
             evaluated="ranking" in entries,
@@ -147,6 +156,8 @@ class Node:
         self._spoiled.clear()
         self._judgement.clear()
         self._published = False
+        self._shared = None
+        self._fetched = (set(), self._fetched[0])
         self.world.journal.forget(state.round - KEEP_ROUNDS)
 
     def _note(self, text: str) -> None:
@@ -164,12 +175,14 @@ class Node:
                 return self._publish(state)
             case plan.Fetch(ids):
                 return self._fetch(state, ids)
+            case plan.Share():
+                return self._share(state)
             case plan.Evaluate():
                 return self._evaluate(state)
             case plan.Aggregate():
                 return self._aggregate(state)
             case plan.Judge():
-                return self._judge(state)
+                return self._judge(view)
             case plan.Relay(kind, own):
                 return self._relay(kind, own, view)
             case plan.Choose(threshold, cut):
@@ -185,10 +198,14 @@ class Node:
         state, journal = view.state, self.world.journal
         if journal.get(state.round, "commit") is None:
             try:
-                update, residual = self._train_update(view)
+                update, residual = self._late_update(state) or self._train_update(view)
             except errors.Untrusted as e:
                 self._note(f"round {state.round}: own training gave no usable update: {e}")
                 self._unfit = state.round
+                return True
+            training = self.terms.training
+            if self.world.ledger.view().state.round != state.round:
+                journal.put(state.round, {**late.entries(training, update, late=True), "residual": residual})
                 return True
             sealed = self.world.scheme.seal(state, update)
             digest = encoding.digest(sealed.blob)
@@ -196,9 +213,17 @@ class Node:
             fields = (state.round, update.version, digest, meta)
             commit = msg.Commit(self.me.id, *fields[1:], self._sign(state, "Commit", *fields))
             blobs = {f"blob/{i}": blob for i, blob in enumerate((sealed.blob, *sealed.attachments))}
-            journal.put(state.round, {**blobs, "residual": residual, "commit": encode_item(commit)})
+            kept = late.entries(training, update, late=False)
+            journal.put(state.round, {**blobs, **kept, "residual": residual, "commit": encode_item(commit)})
         self._deliver("commit", state)
         return True
+
+    def _late_update(self, state: State) -> tuple[Update, bytes] | None:
+        length = parameters(self.terms.layout)
+        found = late.find(
+            self.world.journal, self.terms.training, state, KEEP_ROUNDS, self.world.limits, length
+        )
+        return found and (replace(found[0], round=state.round), found[1])
 
     def _train_update(self, view: View) -> tuple[Update, bytes]:
         state, training = view.state, self.terms.training
@@ -256,6 +281,7 @@ class Node:
         if id not in self._opened:
             blob = self._get(state.current.commits[id].digest)
             update = self.world.scheme.check(state, id, blob, self._get)
+            check_usable(update, self.terms.training.gamma)
             if sum(u.values.size for u in self._opened.values()) + update.values.size > CACHE_VALUES:
                 return update
             self._opened[id] = update
@@ -273,7 +299,17 @@ class Node:
             # The store's fault, not the author's: it may yet give the right bytes.
             raise errors.Unavailable(f"the store gives other bytes than asked for: {e}") from e
         self.world.kept.put(blob)
+        self._fetched[0].add(digest)
         return blob
+
+    def _share(self, state: State) -> bool:
+        store, put = self.world.store, 0
+        for digest in sorted(self._fetched[0] | self._fetched[1]):
+            if not store.has(digest):
+                store.put(self._get(digest))
+                put += 1
+        self._shared = state.phase
+        return put > 0
 
     def _evaluate(self, state: State) -> bool:
         targets = selection.targets_of(
@@ -327,8 +363,8 @@ class Node:
             indices=update.indices,
         )
 
-    def _judge(self, state: State) -> bool:
-        current = state.current
+    def _judge(self, view: View) -> bool:
+        state, current = view.state, view.state.current
         own = self.world.journal.get(state.round, "result")
         if own is None:
             missing = current.selected - self._checked
@@ -339,6 +375,12 @@ class Node:
         try:
             self._open_proposal(state)
             verdict = own == current.result
+        except errors.Unavailable:
+            # A leader may name a model and withhold it: those who waited for it must not pay for that.
+            if plan.elapsed(state, view.now) < 0.5:
+                raise
+            self._note(f"round {state.round}: member {current.leader} proposed a model that nobody can fetch")
+            verdict = False
         except errors.Untrusted as e:
             self._note(f"round {state.round}: proposal of member {current.leader} refused: {e}")
             verdict = False
@@ -492,8 +534,8 @@ class Node:
                 waiting[kind] = frozenset(
                     id for id in found if not self._spoiled or not self._is_spoiled(state, slot, id)
                 )
-            elif slot in self._delivered:
-                waiting[kind] = awaited & {self.me.id}
+            if slot in self._delivered and encoding.digest(self._entry(state, slot)) not in self._spoiled:
+                waiting[kind] = waiting.get(kind, frozenset()) | (awaited & {self.me.id})
         return waiting
 
     def _is_spoiled(self, state: State, slot: str, id: int) -> bool:
@@ -506,8 +548,10 @@ class Node:
         state = view.state
         slot = self._slot(kind, state)
         ids = {self.me.id} if own else self._waiting(view).get(kind, frozenset())
+        # The outbox is open to all: somebody may have put other bytes over the own message.
+        mine = {self.me.id: self._entry(state, slot)} if slot in self._delivered else {}
         relayed = outbox.relay(
-            self.world.ledger, self.world.store, state, kind, slot, sorted(ids), dry_run=self.me.frugal
+            self.world.ledger, self.world.store, state, kind, slot, sorted(ids), mine, dry_run=self.me.frugal
         )
         self._spoiled |= relayed.spoiled
         for text in relayed.findings:

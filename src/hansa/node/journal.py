@@ -13,7 +13,9 @@ from pathlib import Path
 from hansa import errors
 
 SCHEMA = """
-create table if not exists owner (id integer primary key check (id = 0), federation blob not null, who blob not null);
+create table if not exists owner (
+    id integer primary key check (id = 0), federation blob not null, who blob not null
+);
 create table if not exists entries (
     round integer not null, key text not null, value blob not null, primary key (round, key)
 ) without rowid;

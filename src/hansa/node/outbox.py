@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hansa import encoding, errors
@@ -46,9 +46,17 @@ def senders(store: Store, state: State, slot: str) -> frozenset[int]:
 
 
 def relay(
-    ledger: Ledger, store: Store, state: State, kind: str, slot: str, ids: Sequence[int], *, dry_run: bool
+    ledger: Ledger,
+    store: Store,
+    state: State,
+    kind: str,
+    slot: str,
+    ids: Sequence[int],
+    mine: Mapping[int, bytes],
+    *,
+    dry_run: bool,
 ) -> Relayed:
-    """Bring messages of one kind to the chain, in batches.
+    """Bring messages of one kind to the chain, in batches: the own ones in `mine`, others from the outbox.
 
     With `dry_run` the chain is asked beforehand, and what it would refuse is not paid for. Whatever it
     did not take is spoiled: named so that it is not tried for ever.
@@ -58,7 +66,7 @@ def relay(
     findings: list[str] = []
     for id in ids:
         try:
-            data = get(store, state, slot, id)
+            data = mine[id] if id in mine else get(store, state, slot, id)
             digests[id] = encoding.digest(data)
             item = decode_item(kind, data)
             if kind != "proposal" and item.id != id:
@@ -80,6 +88,9 @@ def relay(
             try:
                 ledger.submit(call)
                 sent = True
+            except errors.DeadlinePassed:
+                # The phase may be extended: no message is to blame.
+                return Relayed(sent, frozenset(), tuple(findings))
             except errors.Refused as e:
                 findings.append(f"{kind} batch refused in round {state.round}: {e}")
     after = ledger.view().state

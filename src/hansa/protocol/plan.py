@@ -28,6 +28,9 @@ PHASE_OF: dict[str, Phase] = {
 }
 """Message kind -> the phase in which the contract takes it."""
 
+SHARING = frozenset({Phase.COMMIT, Phase.AVAILABLE, Phase.AGGREGATE, Phase.VERIFY})
+"""Phases in which somebody may be waiting for a blob."""
+
 
 @dataclass(frozen=True, slots=True)
 class Train:
@@ -51,6 +54,11 @@ class Fetch:
     """Get, check and keep the blobs of these members."""
 
     ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Put those fetched blobs into the store that it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ class Push:
     """Call `advance`."""
 
 
-Step = Train | Send | Publish | Fetch | Evaluate | Aggregate | Judge | Relay | Choose | Push
+Step = Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,8 @@ class Knowledge:
 
     `sent`: kinds already signed (votes and proposals as `kind:attempt`). `checked`: members whose blob is
     fetched and good; `refused`: those whose blob is bad for good. `waiting`: kind -> ids whose message
-    lies in the outbox and not on the chain. `evaluated`, `aggregated`: done. `judgement`: what the node
+    lies in the outbox and not on the chain. `shared`: the phase in which it last put back what it holds.
+    `evaluated`, `aggregated`: done. `judgement`: what the node
     thinks of the proposal of the current attempt, None before it could fetch it.
     """
 
@@ -107,6 +116,7 @@ class Knowledge:
     trains: bool = True
     sent: frozenset[str] = frozenset()
     published: bool = False
+    shared: Phase | None = None
     checked: frozenset[int] = frozenset()
     refused: frozenset[int] = frozenset()
     evaluated: bool = False
@@ -178,7 +188,12 @@ def next_steps(state: State, know: Knowledge, now: int) -> list[Step]:
     done = elapsed(state, now)
     if done >= 1:
         return list(_after_deadline(state, know, now))
-    return [*_own_part(state, know, done), *_relaying(state, know, done), *_closing(state, know)]
+    return [
+        *_own_part(state, know, done),
+        *_sharing(state, know, done),
+        *_relaying(state, know, done),
+        *_closing(state, know),
+    ]
 
 
 def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
@@ -241,6 +256,11 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
         everyone = len(current.precommits) == len(current.verifiers)
         if not state.parameters.precommit or everyone or (enough and done >= 0.25) or done >= 0.5:
             yield Send("proposal")
+
+
+def _sharing(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    if done >= 0.25 and state.phase in SHARING and know.shared is not state.phase:
+        yield Share()
 
 
 def _relaying(state: State, know: Knowledge, done: float) -> Iterator[Step]:

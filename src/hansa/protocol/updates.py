@@ -59,8 +59,7 @@ def top_gamma(
     if residual is not None:
         for part in fixedpoint.blocks(delta.size):
             total[part] = fixedpoint.saturate(np.add(delta[part], residual[part], dtype=np.int64))
-    # The decimal fraction that the terms state, so that 0.07 of 100 is 7 and not 8.
-    keep = math.ceil(Fraction(str(gamma)) * delta.size)
+    keep = _share(gamma, delta.size)
     indices = _largest(total, keep).astype(np.uint32)
     values = total[indices]
     total[indices] = 0
@@ -158,6 +157,26 @@ def check_update(
             )
     if update.values.size != (length if update.indices is None else update.indices.size):
         raise errors.Untrusted(f"update of {update.values.size} values does not fit a model of {length}")
+
+
+def check_usable(update: Update, gamma: float) -> None:
+    """Refuse an update that the terms' aggregation could not take, whatever its author signed.
+
+    Raises `Untrusted` when it claims no examples, is sparse where the terms want it dense or the other way
+    round, or holds more than the top-gamma share.
+    """
+    if update.examples < 1:
+        raise errors.Untrusted("the update claims to come from no examples")
+    if (update.indices is None) != (gamma == 1):
+        kind = "dense" if update.indices is None else "sparse"
+        raise errors.Untrusted(f"the update is {kind} where gamma is {gamma}")
+    if update.values.size > _share(gamma, update.length):
+        raise errors.Untrusted(f"the update holds {update.values.size} values, too many for gamma = {gamma}")
+
+
+def _share(gamma: float, length: int) -> int:
+    # The decimal fraction that the terms state, so that 0.07 of 100 is 7 and not 8.
+    return math.ceil(Fraction(str(gamma)) * length)
 
 
 def _unpack_body(body: memoryview, size: int, packed: bool) -> bytes | memoryview:

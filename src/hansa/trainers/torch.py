@@ -177,7 +177,7 @@ def deterministic(seed: int) -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
         try:
             torch.set_num_threads(1)
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.set_deterministic_debug_mode("warn")
             _seed_all(seed)
             yield
         finally:
