@@ -1,4 +1,4 @@
-"""`federation.toml`: what is read, and that each mistake is answered with its key and the nearest right value."""
+"""`federation.toml`: what is read; each mistake is answered with its key and the nearest right value."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_several_mistakes_come_in_one_message(tmp_path: Path) -> None:
 
 
 def test_a_broken_or_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(errors.Misconfigured, match="cannot read .*toml"):
+    with pytest.raises(errors.Misconfigured, match=r"cannot read .*toml"):
         load_federation(tmp_path)
     with pytest.raises(errors.Misconfigured, match="is not TOML"):
         load_federation(folder(tmp_path, "[federation"))

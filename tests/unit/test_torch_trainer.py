@@ -210,7 +210,7 @@ def test_evaluate_must_give_a_loss(tmp_path: Path) -> None:
 
 def test_a_base_of_another_model_is_refused(trainer: TorchTrainer) -> None:
     base = trainer.initial(0)
-    with pytest.raises(errors.Misconfigured, match="differ in: 0.bias"):
+    with pytest.raises(errors.Misconfigured, match=r"differ in: 0\.bias"):
         trainer.train(task({n: v for n, v in base.items() if n != "0.bias"}))
     with pytest.raises(errors.Misconfigured, match=r"shape \(6,\) for 0.bias"):
         trainer.train(task(base | {"0.bias": np.zeros(1, np.float32)}))

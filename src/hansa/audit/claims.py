@@ -128,7 +128,7 @@ def check_summary(folder: Path, record: RunRecord, history: History, book: Book)
         said = json.loads(runfolder.read_file(path))
         state, story = history.state, history.story
         final = sum(r.outcome is Outcome.FINAL for r in story)
-        facts = {
+        facts: dict[str, Any] = {
             "name": record.terms.name,
             "scheme": record.terms.scheme,
             "seed": record.seed,
@@ -141,9 +141,10 @@ def check_summary(folder: Path, record: RunRecord, history: History, book: Book)
             "gas_by_call": dict(history.gas),
         }
         _compare("summary.json", said, facts, SUMMARY, book)
-        reputations = {row["name"]: row["reputation"] for row in said["members"]}
-        held = {name: state.members[id].reputation for id, name in enumerate(record.names)}
-        _compare("summary.json", {"reputation": reputations}, {"reputation": held}, SUMMARY, book)
+        for id, (name, row) in enumerate(zip(record.names, said["members"], strict=True)):
+            reputation, out = state.members[id].reputation, left_out(story, id)
+            facts = {"name": name, "reputation": reputation, "left_out": out}
+            _compare(f"summary.json, {name}", row, facts, SUMMARY, book)
 
 
 def _compare(subject: str, said: Mapping[str, Any], facts: Mapping[str, Any], check: str, book: Book) -> None:

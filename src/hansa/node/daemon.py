@@ -422,6 +422,7 @@ class Node:
                     "the initial model that the app makes here is not the one of the terms",
                     hint="Use the library versions that the federation agreed on.",
                 )
+            self.world.kept.put(base.data)
             return base
         try:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
