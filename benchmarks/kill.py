@@ -46,7 +46,9 @@ def run(folder: Path, rounds: int, kills: list[int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -58,7 +60,7 @@ def main() -> None:
         effects = int((folder / "effects").read_text())
     print(f"undisturbed: {effects} effects, model {wanted[:16]}")
     for seed in range(given.first, given.first + given.seeds):
-        draw = random.Random(seed)  # noqa: S311 - which effect to kill at, no secret
+        draw = random.Random(seed)
         kills = [draw.randint(1, effects) for _ in range(draw.randint(1, 3))]
         with tempfile.TemporaryDirectory() as name:
             got = run(Path(name), given.rounds, kills)["model_digest"]

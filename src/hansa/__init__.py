@@ -2,7 +2,7 @@
 
 import os
 
-# Keccak is the hottest function of the ledger; this backend is compiled. It must be named before the first hash.
+# Keccak is the ledger's hottest function; this backend is compiled. To be named before the first hash.
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
 from hansa.app import App, Site

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine import Federation
 
+SETTINGS = settings(
+    max_examples=30,
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
-def test_contract_and_specification_agree() -> None:
-    run_state_machine_as_test(
-        Federation,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=25,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+
+@pytest.mark.parametrize("start", range(4))
+def test_contract_and_specification_agree(start: int) -> None:
+    run_state_machine_as_test(seed(start)(type(f"Federation{start}", (Federation,), {})), settings=SETTINGS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hansa import encoding, errors
+from hansa import encoding
 from hansa.crypto import sealing
 from hansa.ports import Entropy, Sealed
 from hansa.protocol.state import State
@@ -82,7 +82,9 @@ class Plaintext:
 
     def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
         """A model sealed to the readers of the round that made it."""
-        return self._seal(state, checkpoint, model_context(state.domain, version, self._id), f"model/{version}")
+        return self._seal(
+            state, checkpoint, model_context(state.domain, version, self._id), f"model/{version}"
+        )
 
     def open_release(
         self, domain: bytes, readers: Readers, author: int, version: int, blob: bytes, fetch: Fetch
