@@ -6,25 +6,27 @@ independent of its integer code. All baselines use the trainer, the start and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.app import EvaluateTask, Scalar, TrainTask, Values, member_name, training_seed
+from hansa.app import EvaluateTask, Scalar, TrainResult, TrainTask, Values, member_name, training_seed
 from hansa.attacks import Attack, distort_update, training_key
 from hansa.ports import Trainer
 
 POOLED: Final = "pooled/train"
 TEST: Final = "test"
 Metrics = dict[str, float]
+Job = Generator[list[TrainTask], list[TrainResult], list[Values]]
+"""Asks, once a round, for training; ends with models."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Setup:
-    """One job: `members` called m0, m1, ...; `rounds` from the model `base`; integer scale of attacks."""
+    """One job: `members` called m0, m1, ...; one or more `rounds` from the model `base`; scale of attacks."""
 
     trainer: Trainer
     members: int
@@ -55,42 +57,68 @@ def compare(setup: Setup, attacks: Mapping[int, Attack], metric: str = "accuracy
     `alone` and `own` count honest members only: what a hostile one does alone is its own affair.
     """
     honest = [m for m in range(setup.members) if m not in attacks]
-    models = alone(setup, honest)
-    values = tuple(metrics[metric] for metrics in _test(setup, models))
+    jobs = (_pooled(setup), _fedavg(setup, attacks), _alone(setup, honest))
+    (all_data,), (unprotected,), models = _run(setup, jobs)
+    tested = [metrics[metric] for metrics in _test(setup, [all_data, unprotected, *models])]
     keys = [f"{member_name(m)}/validation" for m in honest]
     own = tuple(_evaluate(setup, key, [model])[0][metric] for key, model in zip(keys, models, strict=True))
-    mean = float(np.mean(values)) if values else float("nan")
-    return Comparison(values, own, mean, fedavg(setup, attacks)[metric], pooled(setup)[metric])
+    mean = float(np.mean(tested[2:])) if honest else float("nan")
+    return Comparison(tuple(tested[2:]), own, mean, fedavg_unprotected=tested[1], pooled=tested[0])
 
 
 def alone(setup: Setup, members: Sequence[int]) -> list[Values]:
     """Each member's model, trained for all rounds on its own rows only."""
-    models = {m: setup.base for m in members}
-    for round_number in range(1, setup.rounds + 1):
-        tasks = [_task(setup, f"{member_name(m)}/train", models[m], m, round_number) for m in members]
-        for m, result in zip(members, setup.trainer.train_many(tasks), strict=True):
-            models[m] = result.values
-    return list(models.values())
+    return _run(setup, [_alone(setup, members)])[0]
 
 
 def pooled(setup: Setup) -> Metrics:
     """Test metrics of one model trained for all rounds on the training rows of all members together."""
-    model = setup.base
-    for round_number in range(1, setup.rounds + 1):
-        model = setup.trainer.train(_task(setup, POOLED, model, setup.members, round_number)).values
-    return _test(setup, [model])[0]
+    return _test(setup, _run(setup, [_pooled(setup)])[0])[0]
 
 
 def fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Metrics:
     """Test metrics of the mean of all updates, weighted by rows, `attacks` (by member) included."""
+    return _test(setup, _run(setup, [_fedavg(setup, attacks)])[0])[0]
+
+
+def _run(setup: Setup, jobs: Sequence[Job]) -> list[list[Values]]:
+    """The models that come of each job. All train in step, so that workers have enough to do."""
+    models: list[list[Values]] = [[] for _ in jobs]
+    asked = [next(job) for job in jobs]
+    for _ in range(setup.rounds):
+        done = iter(setup.trainer.train_many([task for tasks in asked for task in tasks]))
+        for k, job in enumerate(jobs):
+            try:
+                asked[k] = job.send([next(done) for _ in asked[k]])
+            except StopIteration as end:
+                models[k] = end.value
+    return models
+
+
+def _alone(setup: Setup, members: Sequence[int]) -> Job:
+    models = {m: setup.base for m in members}
+    for round_number in range(1, setup.rounds + 1):
+        results = yield [_task(setup, f"{member_name(m)}/train", models[m], m, round_number) for m in members]
+        models = {m: result.values for m, result in zip(members, results, strict=True)}
+    return list(models.values())
+
+
+def _pooled(setup: Setup) -> Job:
+    model = setup.base
+    for round_number in range(1, setup.rounds + 1):
+        (result,) = yield [_task(setup, POOLED, model, setup.members, round_number)]
+        model = result.values
+    return [model]
+
+
+def _fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Job:
     model = setup.base
     published: list[NDArray[np.int32]] = []
     for round_number in range(1, setup.rounds + 1):
-        tasks = [
+        results = yield [
             _task(setup, training_key(attacks.get(m), member_name(m)), model, m, round_number)
             for m in range(setup.members)
         ]
-        results = setup.trainer.train_many(tasks)
         start = _flat(model)
         updates = [_flat(result.values) - start for result in results]
         for m, attack in attacks.items():
@@ -102,7 +130,7 @@ def fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Metrics:
         published = [_fixed(update, setup.scale) for m, update in enumerate(updates) if m not in attacks]
         weights = np.array([result.examples for result in results], dtype=np.float64)
         model = _shaped(start + np.average(np.stack(updates), axis=0, weights=weights), model)
-    return _test(setup, [model])[0]
+    return [model]
 
 
 def _task(setup: Setup, dataset: str, base: Values, member: int, round_number: int) -> TrainTask:

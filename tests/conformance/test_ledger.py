@@ -158,7 +158,8 @@ def test_a_reorganisation_takes_back_what_it_undid() -> None:
         assert set(ledger.view().state.current.commits) == {0, 1}
         rpc.request("anvil_reorg", (2, []))
         assert not ledger.view().state.current.commits
-        assert place.deployment and place.fold
+        assert place.deployment
+        assert place.fold
         again = EvmLedger(rpc, place.deployment, place.fold, account(PARTIES[1].secret), lambda: START)
         again.submit(msg.Commits(1, (commit(domain, 0), commit(domain, 1))))
         assert set(ledger.view().state.current.commits) == {0, 1}

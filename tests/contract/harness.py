@@ -69,7 +69,11 @@ class Outcome:
 
 
 class Contract:
-    """A deployed contract; `now` is the time of the next call."""
+    """A deployed contract; `now` is the time of the next call.
+
+    A getter is executed again only if a storage slot that it read was written since: its answer depends
+    on nothing else, and a comparison of all getters after each call would take minutes.
+    """
 
     def __init__(
         self,
@@ -85,12 +89,27 @@ class Contract:
         creation = artefact.creation_code(parameter_fields(parameters), seats, MODEL)
         if code is not None:
             creation = code + creation[len(artefact.bytecode()) :]
+        self._answers: dict[tuple[Any, ...], Any] = {}
+        self._readers: dict[int, set[tuple[Any, ...]]] = {}
+        self._reading: tuple[Any, ...] | None = None
+        self._get, self._put = self._state.get_storage, self._state.set_storage
+        self._state.get_storage, self._state.set_storage = self._note_read, self._note_write  # type: ignore[method-assign]
         result = self._transact(owner, b"", creation)
         if result.is_error:
             raise errors.REFUSALS[int.from_bytes(result.output[4:], "big")]
         self.address = result.msg.storage_address
         self.deployment_gas = self._gas
         self.code_size = len(self._state.get_code(self.address))
+
+    def _note_read(self, address: Any, slot: int, from_journal: bool = True) -> int:
+        if self._reading is not None:
+            self._readers.setdefault(slot, set()).add(self._reading)
+        return self._get(address, slot, from_journal)
+
+    def _note_write(self, address: Any, slot: int, value: int) -> None:
+        for key in self._readers.pop(slot, ()):
+            self._answers.pop(key, None)
+        self._put(address, slot, value)
 
     def _transact(self, sender: bytes, to: bytes, data: bytes) -> Any:
         state = self._state
@@ -120,6 +139,14 @@ class Contract:
 
     def read(self, name: str, *args: Any) -> Any:
         """Value of a getter; a tuple where it gives several."""
+        key = (name, *args)
+        if key not in self._answers:
+            self._reading = key
+            self._answers[key] = self._execute(name, args)
+            self._reading = None
+        return self._answers[key]
+
+    def _execute(self, name: str, args: tuple[Any, ...]) -> Any:
         data = artefact.encode_call(name, args)
         message = Message(
             gas=GAS, to=self.address, sender=OWNER, value=0, data=data,

@@ -22,7 +22,7 @@ from hansa.ledger import artefact, blocks
 from hansa.ledger.embedded import Entry, open_chain, read_journal
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import election, rules, selection
-from hansa.protocol.model import decode_model, from_arrays, to_safetensors
+from hansa.protocol.model import decode_model, to_safetensors
 from hansa.records import Limits, Model
 from hansa.summary import finish
 
@@ -37,13 +37,13 @@ SETTINGS = [
 ]
 
 
-def make(folder: Path, seed: int = 0) -> Path:
+def make(folder: Path, seed: int = 0, *, unclosed: Path | None = None) -> Path:
+    """A finished run; `unclosed`: where to leave it as it is before its chain is closed."""
     run = simulation.start(load_federation(EXAMPLE, [*SETTINGS, f"simulation.seed={seed}"]), folder)
     run.play()
     finish(run, seconds=0.0)
-    file = run.founding.file
-    first, _ = from_arrays(run.founding.trainer.initial(file.initial_seed), file.scale)
-    run.kept.put(ckpt.initial(run.terms.aggregation, first).data)
+    if unclosed is not None:
+        shutil.copytree(folder, unclosed)
     run.close()
     return folder
 
@@ -142,8 +142,16 @@ def test_anchors_saved_after_the_run_hold(run: Path, tmp_path: Path) -> None:
     assert exit_code(report) == 0
 
 
-def test_a_forged_run_agrees_with_itself_but_not_with_the_anchors(run: Path, tmp_path: Path) -> None:
-    forged = make(tmp_path / "forged", seed=1)
+@pytest.fixture(scope="module")
+def unclosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves that is killed right after its last round; its seed is another one."""
+    folder = tmp_path_factory.mktemp("unclosed")
+    make(folder / "run", 1, unclosed=folder / "unclosed")
+    return folder / "unclosed"
+
+
+def test_a_forged_run_agrees_with_itself_but_not_with_the_anchors(run: Path, unclosed: Path) -> None:
+    forged = unclosed.with_name("run")
     assert exit_code(audit(forged)) == 0
     report = audit(forged, anchors_of(run))
     assert failed(report) == {"anchors"}
@@ -190,16 +198,6 @@ def test_what_comes_after_the_anchor_is_not_anchored(run: Path, copy: Path, roun
     assert any("after the anchor" in note for note in report.notes)
 
 
-@pytest.mark.parametrize("field", ["chain_id", "contract", "terms", "block", "hash"])
-def test_every_anchor_is_compared(run: Path, field: str) -> None:
-    anchors = anchors_of(run)
-    value = getattr(anchors, field)
-    other = value + 1 if isinstance(value, int) else bytes(len(value))
-    report = audit(run, replace(anchors, **{field: other}))
-    assert failed(report) == {"anchors"}
-    assert not report.anchored
-
-
 # one flipped byte
 
 ROWS = {
@@ -229,34 +227,35 @@ def test_a_changed_row_of_the_chain_is_found(copy: Path, kind: str) -> None:
     assert exit_code(audit(copy)) == 1
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_flipped_byte_anywhere_in_the_chains_file_is_found(copy: Path, seed: int) -> None:
     path = copy / "chain.sqlite"
     flip(path, random.Random(seed).randrange(path.stat().st_size))
     assert exit_code(audit(copy)) == 1
 
 
-@pytest.mark.parametrize("part", ["store", "kept"])
-@pytest.mark.parametrize("kind", ["update", "grant", "row", "evidence", "sealed model", "model", "initial model"])
-def test_a_flipped_byte_in_a_blob_is_found(copy: Path, rounds: list[Round], part: str, kind: str) -> None:
-    path = copy / blob(part, referenced(copy, rounds[-1])[kind])
-    if not path.exists():
-        pytest.skip(f"{part}/ holds no {kind}")
-    flip(path, path.stat().st_size // 2)
+BLOBS = [
+    *((part, kind) for part in ("store", "kept") for kind in ("update", "grant", "evidence", "sealed model")),
+    ("store", "row"),
+    ("kept", "model"),
+    ("kept", "initial model"),
+]
+
+
+def test_a_flipped_byte_in_any_blob_is_found(copy: Path, rounds: list[Round]) -> None:
+    digests = referenced(copy, rounds[-1])
+    paths = [copy / blob(part, digests[kind]) for part, kind in BLOBS]
+    for path in paths:
+        flip(path, path.stat().st_size // 2)
     report = audit(copy)
-    assert "blobs hashed" in failed(report)
+    found = {f.subject: f.evidence for f in report.findings if f.check == "blobs hashed"}
+    assert found == {str(p.relative_to(copy)): encoding.digest(p.read_bytes()) for p in paths}
     assert exit_code(report) == 1
-    finding = next(f for f in report.findings if f.check == "blobs hashed")
-    assert path.name in finding.subject
-    assert finding.evidence == encoding.digest(path.read_bytes())
 
 
-@pytest.mark.parametrize("part", ["store", "kept"])
-@pytest.mark.parametrize("kind", ["update", "grant", "row", "evidence", "sealed model", "model", "initial model"])
+@pytest.mark.parametrize(("part", "kind"), BLOBS)
 def test_a_removed_blob_is_a_gap(copy: Path, rounds: list[Round], part: str, kind: str) -> None:
     path = copy / blob(part, referenced(copy, rounds[-1])[kind])
-    if not path.exists():
-        pytest.skip(f"{part}/ holds no {kind}")
     path.unlink()
     report = audit(copy)
     assert missing(report)
@@ -276,7 +275,7 @@ def test_a_flipped_byte_in_the_terms_is_found(copy: Path) -> None:
     data = (copy / "run.cbor").read_bytes()
     terms = encoding.encode(runfolder.read_record(copy).terms)
     start = data.index(terms)
-    for at in random.Random(0).sample(range(len(terms)), 5):
+    for at in random.Random(0).sample(range(len(terms)), 3):
         changed = bytearray(data)
         changed[start + at] ^= 1
         (copy / "run.cbor").write_bytes(bytes(changed))
@@ -301,7 +300,13 @@ def test_other_settings_of_the_simulation_are_found(copy: Path, change: dict[str
 @pytest.mark.parametrize("field", ["contract", "owner", "model", "block", "seats"])
 def test_another_deployment_is_found(copy: Path, field: str) -> None:
     record = runfolder.read_record(copy)
-    values = {"contract": bytes(20), "owner": bytes(20), "model": bytes(32), "block": 2, "seats": (bytes(20),)}
+    values = {
+        "contract": bytes(20),
+        "owner": bytes(20),
+        "model": bytes(32),
+        "block": 2,
+        "seats": (bytes(20),),
+    }
     changed = replace(record.deployment, **{field: values[field]})
     runfolder.write_record(copy, replace(record, deployment=changed))
     assert "contract" in failed(audit(copy))
@@ -311,12 +316,14 @@ def test_another_deployment_is_found(copy: Path, field: str) -> None:
     ("name", "old", "new", "check"),
     [
         ("summary.json", '"rounds": 2', '"rounds": 3', "summary"),
-        ("summary.json", '"m3": 2', '"m3": 0', "summary"),
+        ("summary.json", '"failed_rounds": 0', '"failed_rounds": 1', "summary"),
         ("summary.json", '"deploy": ', '"deploy": 1', "summary"),
         ("metrics.jsonl", '"left_out": ["m3"]', '"left_out": ["m1"]', "metrics"),
     ],
 )
-def test_a_run_that_misreports_its_chain_is_found(copy: Path, name: str, old: str, new: str, check: str) -> None:
+def test_a_run_that_misreports_its_chain_is_found(
+    copy: Path, name: str, old: str, new: str, check: str
+) -> None:
     text = (copy / name).read_text()
     assert old in text
     (copy / name).write_text(text.replace(old, new))
@@ -352,14 +359,18 @@ def test_a_missing_file_is_a_gap(copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.cbor", "chain.sqlite", "keys.cbor", "metrics.jsonl", "summary.json"])
-@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"[]", b"\xa1\x61\x30\x00", b'{"members": 1}\n'], ids=range(5))
+@pytest.mark.parametrize(
+    "content", [b"\xff" * 100, b"[]\n", b'{"round": 1}\n'], ids=["bytes", "list", "object"]
+)
 def test_garbage_is_a_finding(copy: Path, name: str, content: bytes) -> None:
-    if (name, content) == ("metrics.jsonl", b""):
-        content = b"[]\n"
     (copy / name).write_bytes(content)
-    assert exit_code(audit(copy)) in (1, 3)
-    if name != "metrics.jsonl":
-        assert exit_code(audit(copy)) == 1
+    assert exit_code(audit(copy)) == 1
+
+
+def test_a_run_that_was_not_closed_is_not_wholly_checked(unclosed: Path) -> None:
+    report = audit(unclosed)
+    assert report.findings == ()
+    assert missing(report) == {"chain file", "contract's state"}
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -414,3 +425,10 @@ def test_the_rules_decide_everything_anew(run: Path, part: str, monkeypatch: pyt
     """An auditor whose rules differ in one part disagrees with the contract: it did look."""
     monkeypatch.setattr(*BLIND[part])
     assert "transactions decided" in failed(audit(run))
+
+
+def test_what_the_contract_holds_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reputation stands in no event: only the contract's getters show that an auditor counts otherwise."""
+    monkeypatch.setattr(rules, "GAIN_VOTED", rules.GAIN_VOTED + 8)
+    report = audit(run)
+    assert "contract's state" in failed(report)

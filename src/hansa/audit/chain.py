@@ -11,6 +11,7 @@ from typing import Any
 from eth_hash.auto import keccak
 
 from hansa import errors
+from hansa.audit.getters import STATE, check_getters
 from hansa.audit.report import Book
 from hansa.ledger import artefact, blocks
 from hansa.ledger.binding import call_of, parameter_fields
@@ -82,9 +83,9 @@ def read_chain(folder: Path, record: RunRecord, book: Book) -> History:
     The contract is the authority: where the rules differ, that is a finding, and the contract's own events
     are folded on, so that everything behind it is still checked.
     """
-    book.expect(BLOCKS, FILE, CODE, CALLS)
+    book.expect(BLOCKS, FILE, CODE, STATE, CALLS)
     history = History(founded(record.deployment))
-    path = folder / "chain.sqlite"
+    path, same = folder / "chain.sqlite", False
     with book.attempt(BLOCKS, "chain", gaps=False):
         genesis, entries = read_journal(path)
         if genesis.chain_id != record.deployment.chain_id:
@@ -93,14 +94,26 @@ def read_chain(folder: Path, record: RunRecord, book: Book) -> History:
             for entry in entries:
                 _block(entry, fresh.step(entry), record, history, book)
             with book.attempt(FILE, "chain.sqlite", gaps=False):
-                differences = fresh.differences(path)
-                for difference in differences:
-                    book.found(FILE, "chain.sqlite", difference)
-                if not differences:
-                    book.passed(FILE)
+                same = _compare_file(fresh, path, book)
+        if same:
+            check_getters(path, record.deployment.contract, history.state, book)
     if not history.deployed:
         book.found(CODE, "deployment", "the chain never created the federation's contract")
     return history
+
+
+def _compare_file(fresh: Replay, path: Path, book: Book) -> bool:
+    """Whether every row and byte of the chain's file is what replay makes of the journal."""
+    log = path.with_name(path.name + "-wal")
+    if log.is_file() and log.stat().st_size:
+        book.gap(FILE, f"{log.name} holds a part of it: the run was not closed, go on with it by --resume")
+        return False
+    differences = fresh.differences(path)
+    for difference in differences:
+        book.found(FILE, path.name, difference)
+    if not differences:
+        book.passed(FILE)
+    return not differences
 
 
 def _block(entry: Entry, replayed: Replayed, record: RunRecord, history: History, book: Book) -> None:

@@ -85,8 +85,8 @@ class Progress:
         if self._count:
             text += f" ({self._count})"
         if round.selected and self._phase in (Phase.AGGREGATE, Phase.VERIFY):
-            text += f"  selected {self._names(round.selected)}"
             text += f"  leader {self._simulation.name(round.leaders[-1])}" if round.leaders else ""
+            text += f"  selected {self._names(round.selected)}"
         return text
 
     def _line(self) -> Text:
@@ -119,8 +119,5 @@ class Progress:
             value = percent(name, measured[round.round].get(name)) if final else "failed"
             leader = self._simulation.name(round.leaders[-1]) if round.leaders else "none"
             out = self._names(round.left_out) if final else round.outcome.name.lower()
-            self._console.print(
-                Text(
-                    f"{round.round:>4}/{self._rounds:<3} {leader:<6}  {value:>8}  {self._elapsed():>6}  {out}"
-                )
-            )
+            line = f"{round.round:>4}/{self._rounds:<3} {leader:<6}  {value:>8}  {self._elapsed():>6}  {out}"
+            self._console.print(Text(line.rstrip()))

@@ -1212,16 +1212,6 @@ def _frozen_ready() -> bool:
     return not self.terms.evaluate or self._count(BALLOTED) == self._count(REVEALED)
 
 
-@internal
-@view
-def _targets() -> uint256:
-    """
-    @notice How many updates each evaluator judges.
-    @return At most 16, and not its own
-    """
-    return min(self.terms.targets, unsafe_sub(self._count(REVEALED), 1))
-
-
 # Internals: items of batches
 
 
@@ -1241,11 +1231,15 @@ def _check(
     @param vs EIP-2098
     @return 0 or why the item is refused
     """
-    if not self._has(group, id):
+    if id >= MAX_MEMBERS:
+        return refusal
+    w: uint256 = id >> 8
+    bit: uint256 = 1 << (id & 255)
+    if self.sets[group][w] & bit == 0:
         return refusal
     if not self._by(id, struct_hash, r, vs):
         return BAD_SIGNATURE
-    if self._has(sent, id):
+    if self.sets[sent][w] & bit != 0:
         return ALREADY_SENT
     return ACCEPTED
 
@@ -1282,9 +1276,12 @@ def _walk(round: uint256, id: uint256, preimage: bytes32) -> uint256:
     @param preimage Layer of this round
     @return 0 or why it is refused
     """
-    if not self._has(COMMITTED, id):
+    if id >= MAX_MEMBERS:
         return NOT_COMMITTED
-    if self._has(REVEALED, id):
+    bit: uint256 = 1 << (id & 255)
+    if self.sets[COMMITTED][id >> 8] & bit == 0:
+        return NOT_COMMITTED
+    if self.sets[REVEALED][id >> 8] & bit != 0:
         return ALREADY_SENT
     steps: uint256 = round - self._layer(id)
     if steps == 0 or steps > MAX_ONION_STEPS:
@@ -1299,18 +1296,22 @@ def _walk(round: uint256, id: uint256, preimage: bytes32) -> uint256:
 
 @internal
 @view
-def _unseal(round: uint256, o: Opening, targets: uint256) -> uint256:
+def _unseal(round: uint256, o: Opening, targets: uint256, revealed: uint256) -> uint256:
     """
     @notice Decide on an opened ballot.
     @dev A lane is points | doubt << 14. Bit 15 makes the shift that marks the points as seen too wide.
     @param round Current
     @param o Item
     @param targets Lanes that a ranking has
+    @param revealed Places of the ring
     @return 0 or why it is refused
     """
-    if not self._has(BALLOTED, o.id):
+    if o.id >= MAX_MEMBERS:
         return WRONG_BALLOT
-    if self._has(OPENED, o.id):
+    bit: uint256 = 1 << (o.id & 255)
+    if self.sets[BALLOTED][o.id >> 8] & bit == 0:
+        return WRONG_BALLOT
+    if self.sets[OPENED][o.id >> 8] & bit != 0:
         return ALREADY_SENT
     bound: bytes32 = keccak256(abi_encode(domain, round, o.id, o.ranking, o.stop, o.values, o.salt))
     if bound != self.ballots_of[o.id] or o.stop > 1:
@@ -1322,7 +1323,7 @@ def _unseal(round: uint256, o: Opening, targets: uint256) -> uint256:
         x <<= 16
     if seen != (1 << targets) - 1 or x != 0:
         return MALFORMED_RANKING
-    if o.place >= self._count(REVEALED) or self._lane(PLACE, o.place) != o.id:
+    if o.place >= revealed or self._lane(PLACE, o.place) != o.id:
         return WRONG_PLACE
     return ACCEPTED
 
@@ -1607,12 +1608,13 @@ def openings(round: uint256, items: DynArray[Opening, MAX_BATCH]) -> DynArray[ui
     @return Code of each item, 0 if accepted
     """
     self._gate(round, REVEAL)
-    targets: uint256 = self._targets()
+    revealed: uint256 = self._count(REVEALED)
+    targets: uint256 = min(self.terms.targets, unsafe_sub(revealed, 1))
     self._need(len(items) > 0, ALREADY_SENT)
     codes: DynArray[uint256, MAX_BATCH] = []
     accepted: bool = False
     for o: Opening in items:
-        code: uint256 = self._unseal(round, o, targets)
+        code: uint256 = self._unseal(round, o, targets, revealed)
         if code == ACCEPTED:
             accepted = True
             self._put(OPENED, o.id)
@@ -1646,15 +1648,20 @@ def select(round: uint256, threshold: uint256, cut: uint256):
     points: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
     ballots: uint256[TALLY_WORDS] = empty(uint256[TALLY_WORDS])
     m: uint256 = self._count(REVEALED)
-    unused: uint256 = unsafe_sub(256, self._targets() << 4)
+    unused: uint256 = unsafe_sub(256, min(self.terms.targets, unsafe_sub(m, 1)) << 4)
     ones: uint256 = max_value(uint256)
     ones = ones // 65535
     each: uint256 = (ones >> unused) << unused
     base: uint256 = unsafe_mul(ones, min(threshold, MAX_TARGETS))
     borda: bool = self.terms.borda
+    opened: uint256[WORDS] = self._set(OPENED)
+    ids: uint256 = 0
     for place: uint256 in range(m, bound=MAX_MEMBERS):
-        id: uint256 = self._lane(PLACE, place)
-        if not self._has(OPENED, id):
+        if place & 15 == 0:
+            ids = self.lanes[PLACE][place >> 4]
+        id: uint256 = ids & 65535
+        ids >>= 16
+        if (opened[id >> 8] >> (id & 255)) & 1 == 0:
             continue
         x: uint256 = convert(self.ballots_of[id], uint256)
         doubts: uint256 = (x >> 14) & each
@@ -1673,6 +1680,9 @@ def select(round: uint256, threshold: uint256, cut: uint256):
         offset = unsafe_sub(256, offset)
         points[q] = unsafe_add(points[q], x << offset)
         ballots[q] = unsafe_add(ballots[q], sure << offset)
+    # From here on `opened` holds those who may be selected if their ballots allow it.
+    for w: uint256 in range(self._words(), bound=WORDS):
+        opened[w] &= self.sets[IN_V][w]
     selected: uint256[WORDS] = empty(uint256[WORDS])
     eligible: uint256 = 0
     for place: uint256 in range(m, bound=MAX_MEMBERS):
@@ -1688,8 +1698,11 @@ def select(round: uint256, threshold: uint256, cut: uint256):
         sum &= 65535
         doubts: uint256 = (sure >> 8) & 255
         sure &= 255
-        id: uint256 = self._lane(PLACE, place)
-        if sure == 0 or doubts > sure or not self._has(IN_V, id) or not self._has(OPENED, id):
+        if place & 15 == 0:
+            ids = self.lanes[PLACE][place >> 4]
+        id: uint256 = ids & 65535
+        ids >>= 16
+        if sure == 0 or doubts > sure or (opened[id >> 8] >> (id & 255)) & 1 == 0:
             continue
         eligible = unsafe_add(eligible, 1)
         above: bool = unsafe_mul(sum >> 8, 2) > sure

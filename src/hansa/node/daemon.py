@@ -261,12 +261,15 @@ class Node:
         return True
 
     def _fetch(self, state: State, ids: frozenset[int]) -> bool:
-        slow = timing.outliers(state.current.commits) if self.terms.training.time_check == "reject" else ()
+        check = self.terms.training.time_check
+        odd = timing.outliers(state.current.commits) if check != "off" else frozenset()
+        for id in sorted(odd & ids):
+            self._note(f"round {state.round}: training time of member {id} is out of proportion to its data")
         before = len(self._checked) + len(self._refused)
         for id in sorted(ids):
             try:
-                if id in slow:
-                    raise errors.Untrusted(f"member {id}: training time is out of proportion to its data")
+                if id in odd and check == "reject":
+                    raise errors.Untrusted("training time is out of proportion to its data")
                 self._update(state, id)
                 self._checked.add(id)
             except errors.Unavailable:
@@ -479,6 +482,8 @@ class Node:
             case "reveal":
                 return msg.Reveal(me, self.me.onion.layer(state.members[me], round))
             case "availability":
+                for id in sorted(current.revealed - self._checked - self._refused):
+                    self._note(f"round {round}: update of member {id} could not be fetched in time")
                 held = to_bitmap(self._checked & current.revealed)
                 words = [(held >> (256 * k)) & (2**256 - 1) for k in range(4)]
                 return msg.Availability(me, held, self._sign(state, "Availability", round, words))

@@ -74,14 +74,14 @@ def check_row(data: bytes, state: State, opened: ev.BallotOpened, metric: str) -
         if row[name] != value:
             raise errors.Untrusted(f"says {name} = {row[name]!r}, not {value!r}", digest=opened.values)
     values, doubts = row["values"], row["doubts"]
-    if not _of(values, float, len(targets)) or not _of(doubts, bool, len(targets)):
+    if not _of(values, {int, float}, len(targets)) or not _of(doubts, {bool}, len(targets)):
         raise errors.Untrusted("does not hold one value and one doubt a target", digest=opened.values)
     if selection.pack_ranking(selection.rank(values, doubts), doubts) != opened.ranking:
         raise errors.Untrusted("gives another ranking than the opened ballot", digest=opened.values)
 
 
-def _of(values: object, kind: type, length: int) -> bool:
-    return isinstance(values, list) and len(values) == length and all(type(v) is kind for v in values)
+def _of(values: object, kinds: set[type], length: int) -> bool:
+    return isinstance(values, list) and len(values) == length and all(type(v) in kinds for v in values)
 
 
 def left_out(story: Iterable[RoundStory], id: int) -> int:

@@ -1,0 +1,165 @@
+"""Hostile parties for `tests.tiny`: wrappers around the ports of single nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hansa import encoding, errors
+from hansa.node.daemon import World
+from hansa.ports import Sealed, View
+from hansa.protocol import plan
+from hansa.protocol.updates import encode_update
+from hansa.protocol.wire import encode_item
+from hansa.records import Fault, Phase, SelectionTerms, Update
+from hansa.schemes.plaintext import update_context
+from tests.tiny import Tiny, tiny
+
+ALL = SelectionTerms(rule="none")
+"""Without selection an aggregate does not depend on the beacon, so that two federations can be compared."""
+
+
+class Wrapped:
+    """Everything that a subclass does not change goes to the thing inside."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class Lying(Wrapped):
+    """A scheme whose owner seals what `say` makes of its update, and then alters the blob by `bend`."""
+
+    def __init__(
+        self,
+        inner: Any,
+        say: Callable[[Update], bytes | Update] = encode_update,
+        bend: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        super().__init__(inner)
+        self.say, self.bend = say, bend
+
+    def seal(self, state: Any, update: Update) -> Sealed:
+        said = self.say(update)
+        data = said if isinstance(said, bytes) else encode_update(said)
+        context = update_context(state.domain, update.round, update.member, update.version)
+        sealed = self.inner._seal(state, data, context, f"update/{update.round}")
+        return Sealed(self.bend(sealed.blob), sealed.attachments)
+
+
+def lying(**how: Any) -> Callable[[World], World]:
+    return lambda world: replace(world, scheme=Lying(world.scheme, **how))
+
+
+class Ledger(Wrapped):
+    """A node's ledger; `change` may replace or drop (None) each call before it goes out."""
+
+    def __init__(self, inner: Any, change: Callable[[Any], Any]) -> None:
+        super().__init__(inner)
+        self.change = change
+
+    def submit(self, *calls: Any) -> None:
+        changed = [self.change(call) for call in calls]
+        self.inner.submit(*(call for call in changed if call is not None))
+
+
+class Dead(Wrapped):
+    """A ledger or store that answers nothing while `off()` holds."""
+
+    def __init__(self, inner: Any, off: Callable[[], bool]) -> None:
+        super().__init__(inner)
+        self.off = off
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.off():
+                raise errors.Unavailable("no answer", hint="Wait.")
+            return method(*args, **kwargs)
+
+        return call
+
+
+class Hiding(Wrapped):
+    """A store that one author's blobs reach in private: `secret` holds what only its friends may read."""
+
+    def __init__(self, inner: Any, secret: dict[bytes, bytes], *, author: bool = False) -> None:
+        super().__init__(inner)
+        self.secret, self.author = secret, author
+
+    def put(self, data: bytes) -> bytes:
+        if not self.author:
+            return bytes(self.inner.put(data))
+        digest = encoding.digest(data)
+        self.secret[digest] = data
+        return digest
+
+    def get(self, digest: bytes, *, limit: int) -> bytes:
+        return self.secret.get(digest) or self.inner.get(digest, limit=limit)
+
+
+def outbox(made: Tiny, slot: str, id: int, data: bytes, state: Any = None) -> None:
+    """Put bytes where a relay looks for a member's message."""
+    at = state or made.state
+    made.store.put_at(f"outbox/{at.domain.hex()}/{at.round}/{slot}/{id}", data)
+
+
+def signed(made: Tiny, id: int, name: str, *values: Any) -> bytes:
+    return made.parties[id].sign(encoding.message_hash(made.state.domain, name, *values))
+
+
+def item(message: Any) -> bytes:
+    return encode_item(message)
+
+
+def faults(made: Tiny, id: int) -> list[Fault]:
+    return [Fault(e.why) for e in made.chain.events if type(e).__name__ == "Slashed" and e.id == id]
+
+
+def outcomes(made: Tiny) -> list[int]:
+    return [int(e.outcome) for e in made.chain.events if type(e).__name__ == "Ended"]
+
+
+def selections(made: Tiny) -> list[frozenset[int]]:
+    """Ids selected in each round."""
+    bitmaps = [e.selected for e in made.chain.events if type(e).__name__ == "Selected"]
+    return [frozenset(i for i in range(64) if b >> i & 1) for b in bitmaps]
+
+
+def available(made: Tiny) -> list[frozenset[int]]:
+    bitmaps = [e.available for e in made.chain.events if type(e).__name__ == "Frozen"]
+    return [frozenset(i for i in range(64) if b >> i & 1) for b in bitmaps]
+
+
+def leaders(made: Tiny) -> list[tuple[int, int]]:
+    return [(e.round, e.id) for e in made.chain.events if type(e).__name__ == "Elected"]
+
+
+def findings(made: Tiny, ids: Iterable[int]) -> list[str]:
+    """What these nodes noted, one text for each."""
+    return ["\n".join(n.findings) for n in made.nodes if n.me.id in set(ids)]
+
+
+def without(id: int, **changes: Any) -> Tiny:
+    """The same federation, run to its end, in which member `id` sends no update."""
+    made = tiny(idle=frozenset({id}), **{"selection": ALL, **changes})
+    made.run()
+    return made
+
+
+def wait_until(made: Tiny, share: float) -> None:
+    """Let time pass to a share of the running phase."""
+    duration = made.state.parameters.durations[made.state.phase - 1]
+    made.now = max(made.now, made.state.deadline - duration + int(duration * share))
+
+
+def delta_of(update: Update, values: Any) -> Update:
+    return replace(update, values=np.asarray(values, np.int32), length=len(values), indices=None)
+
+
