@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from itertools import pairwise
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def simulate(members: int, rounds: int) -> list[float]:
 
     resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
     run_simulation(server, client, num_supernodes=members, backend_config=resources)
-    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 if __name__ == "__main__":

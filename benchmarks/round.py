@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import flower_empty
 from hansa import encoding, wiring
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.crypto import sealing
@@ -153,13 +154,6 @@ def measure(kind: str, members: int, rounds: int, governance: Governance, precom
     return Cost(members, 1e3 * seconds[0] / members, 1e3 * later / members, sum(spent.values()), spent)
 
 
-def flower(members: int, rounds: int) -> float:
-    """Milliseconds a client-round of Flower's simulation with a client that returns what it got."""
-    from flower_empty import milliseconds
-
-    return float(milliseconds(members, rounds))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -172,19 +166,23 @@ def main() -> None:
     parser.add_argument("--vs-flower", action="store_true")
     given = parser.parse_args()
     governance = Governance[given.governance.upper()]
+    sizes = [int(n) for n in given.members.split(",")]
+    if given.vs_flower:
+        flower_empty.require()
+    flower = {n: flower_empty.milliseconds(n, given.rounds) for n in sizes if given.vs_flower}
     print(f"governance {given.governance}, {PARAMETERS} parameters, rounds 2 to {given.rounds}")
     head = f"{'chain':>9} {'members':>8} {'ms first round':>15} {'ms a member-round':>18} {'to reach':>9}"
     print(f"{head} {'gas a member-round':>19} {'to reach':>9}" + ("  Flower ms" if given.vs_flower else ""))
     details: list[tuple[str, Any]] = []
     for kind in given.chains.split(","):
-        for members in map(int, given.members.split(",")):
+        for members in sizes:
             c = measure(kind, members, given.rounds, governance, not given.no_precommit)
             line = (
                 f"{kind:>9} {members:>8} {c.first:>15.1f} {c.round:>18.1f} {TARGETS.get((kind, members), '-'):>9}"
                 f" {c.gas:>19,} {GAS_TARGETS.get(members, '-'):>9}"
             )
             if given.vs_flower:
-                line += f" {flower(members, given.rounds):>10.1f}"
+                line += f" {flower[members]:>10.1f}"
             print(line, flush=True)
             details.append((f"{kind} {members}", c.by_call))
     print("\ngas a member-round, by call")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,15 @@ from hansa.protocol.model import from_arrays
 from hansa.protocol.terms import parameters as contract_parameters
 from hansa.records import Governance, GovernanceTerms, Limits, Phase, Role, SelectionTerms, Terms, Training
 from hansa.schemes import plaintext
-from hansa.simulation import Party, party
+from hansa.simulation import Party
+from hansa.simulation import party as make_party
 from hansa.stores import objects
 
 LENGTH = 12
 START = 1_800_000_000
+
+party = cache(make_party)
+"""Parties are immutable, and an onion takes a thousand hashes."""
 
 
 class TinyTrainer:

@@ -21,7 +21,7 @@ from hansa.crypto.sealing import read_header
 from hansa.ledger import artefact, blocks
 from hansa.ledger.embedded import Entry, open_chain, read_journal
 from hansa.protocol import checkpoint as ckpt
-from hansa.protocol import election, rules, selection
+from hansa.protocol import election, fold, items, selection
 from hansa.protocol.model import decode_model, to_safetensors
 from hansa.records import Limits, Model
 from hansa.summary import finish
@@ -412,7 +412,7 @@ def test_a_wrong_aggregate_is_found_although_all_verifiers_approved(conspiracy: 
 
 
 BLIND: dict[str, tuple[object, str, Callable[..., object]]] = {
-    "signatures": (rules, "recover", lambda *_: None),
+    "signatures": (items, "recover", lambda *_: None),
     "elections": (election, "draw", lambda _, weights: max(weights)),
     "selections": (selection, "select", lambda state, *_: state.current.available),
     "ballots": (selection, "ballot_commitment", lambda *_: bytes(32)),
@@ -429,6 +429,6 @@ def test_the_rules_decide_everything_anew(run: Path, part: str, monkeypatch: pyt
 
 def test_what_the_contract_holds_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reputation stands in no event: only the contract's getters show that an auditor counts otherwise."""
-    monkeypatch.setattr(rules, "GAIN_VOTED", rules.GAIN_VOTED + 8)
+    monkeypatch.setattr(fold, "GAIN_VOTED", fold.GAIN_VOTED + 8)
     report = audit(run)
     assert "contract's state" in failed(report)

@@ -23,6 +23,7 @@ from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.audit import counts
 from hansa.protocol.events import Ended, Event
+from hansa.protocol.fold import evolve
 from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.state import State
 from hansa.records import Slot
@@ -56,7 +57,7 @@ class History:
         for event in events:
             if isinstance(event, Ended):
                 self.rounds.append(Round(self.state, event))
-            self.state = rules.evolve(self.state, event)
+            self.state = evolve(self.state, event)
             self.story = tell(self.story, event)
 
 

@@ -15,6 +15,7 @@ from hansa.protocol.audit import left_out, starved
 from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.history import RoundStory
 from hansa.protocol.model import to_safetensors
+from hansa.protocol.state import State
 from hansa.records import Limits, Outcome, Role
 from hansa.runfolder import RunRecord
 
@@ -95,27 +96,28 @@ def check_export(folder: Path, model: Checkpoint | None, history: History, book:
         book.passed(EXPORT)
 
 
-def check_metrics(folder: Path, record: RunRecord, story: tuple[RoundStory, ...], book: Book) -> None:
+def check_metrics(folder: Path, history: History, book: Book) -> None:
     """Leaders and selections in metrics.jsonl are those of the chain. Accuracies are not measured again."""
     if not (folder / "metrics.jsonl").is_file():
         return
-    final = {r.round: r for r in story if r.outcome is Outcome.FINAL}
+    final = {r.round: r for r in history.story if r.outcome is Outcome.FINAL}
+    names = _names(history.state)
     with book.attempt(METRICS, "metrics.jsonl", gaps=False):
         rows = runfolder.read_metrics(folder)
         for row in rows:
-            _compare(f"round {row['round']}", row, _metrics_row(record, final[row["round"]]), METRICS, book)
+            _compare(f"round {row['round']}", row, _metrics_row(names, final[row["round"]]), METRICS, book)
         missing = final.keys() - {row["round"] for row in rows}
         if missing:
             book.gap(METRICS, f"no line for rounds {sorted(missing)}")
     book.note("losses and accuracies in metrics.jsonl and summary.json are the run's own word")
 
 
-def _metrics_row(record: RunRecord, r: RoundStory) -> dict[str, Any]:
+def _metrics_row(names: Mapping[int, str], r: RoundStory) -> dict[str, Any]:
     return {
         "version": r.version,
-        "leader": _name(record, r.leaders[-1]),
-        "selected": [_name(record, i) for i in sorted(r.selected)],
-        "left_out": [_name(record, i) for i in sorted(r.left_out)],
+        "leader": names[r.leaders[-1]],
+        "selected": [names[i] for i in sorted(r.selected)],
+        "left_out": [names[i] for i in sorted(r.left_out)],
     }
 
 
@@ -127,6 +129,8 @@ def check_summary(folder: Path, record: RunRecord, history: History, book: Book)
     with book.attempt(SUMMARY, "summary.json", gaps=False):
         said = json.loads(runfolder.read_file(path))
         state, story = history.state, history.story
+        names = _names(state)
+        members = {id: names[id] for id, m in sorted(state.members.items()) if m.role is Role.MEMBER}
         final = sum(r.outcome is Outcome.FINAL for r in story)
         facts: dict[str, Any] = {
             "name": record.terms.name,
@@ -136,12 +140,12 @@ def check_summary(folder: Path, record: RunRecord, history: History, book: Book)
             "rounds": state.version,
             "failed_rounds": sum(r.outcome is not None for r in story) - final,
             "model_digest": state.model.hex(),
-            "left_out": {name: left_out(story, id) for id, name in enumerate(record.names)},
+            "left_out": {name: left_out(story, id) for id, name in members.items()},
             "gas": sum(history.gas.values()),
             "gas_by_call": dict(history.gas),
         }
         _compare("summary.json", said, facts, SUMMARY, book)
-        for id, (name, row) in enumerate(zip(record.names, said["members"], strict=True)):
+        for (id, name), row in zip(members.items(), said["members"], strict=True):
             reputation, out = state.members[id].reputation, left_out(story, id)
             facts = {"name": name, "reputation": reputation, "left_out": out}
             _compare(f"summary.json, {name}", row, facts, SUMMARY, book)
@@ -155,13 +159,16 @@ def _compare(subject: str, said: Mapping[str, Any], facts: Mapping[str, Any], ch
             book.found(check, subject, f"{name} is {said[name]!r}, the chain says {fact!r}")
 
 
-def note_starved(record: RunRecord, story: tuple[RoundStory, ...], book: Book) -> None:
+def note_starved(record: RunRecord, history: History, book: Book) -> None:
     """Flag members that were left out more often than not, and are not hostile by the run's settings."""
-    for id, rounds in starved(story).items():
-        name = _name(record, id)
+    names = _names(history.state)
+    for id, rounds in starved(history.story).items():
+        name = names[id]
         if name not in record.malicious:
             book.note(f"{name} was left out in {rounds} rounds, more than half of those that it trained for")
 
 
-def _name(record: RunRecord, id: int) -> str:
-    return record.names[id] if id < record.members else f"s{id - record.members}"
+def _names(state: State) -> dict[int, str]:
+    """What the simulation calls its parties: members first, then servers."""
+    members = {id: app.member_name(id) for id, m in state.members.items() if m.role is Role.MEMBER}
+    return members | {id: f"s{id - len(members)}" for id in state.members.keys() - members.keys()}

@@ -61,6 +61,6 @@ def _contents(
         rounds.check(round)
         rounds.note_times(round)
     claims.check_export(folder, rounds.model, history, book)
-    claims.check_metrics(folder, record, history.story, book)
+    claims.check_metrics(folder, history, book)
     claims.check_summary(folder, record, history, book)
-    claims.note_starved(record, history.story, book)
+    claims.note_starved(record, history, book)

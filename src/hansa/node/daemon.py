@@ -349,12 +349,14 @@ class Node:
     # what a verifier and a leader do
 
     def _aggregate(self, state: State) -> bool:
-        base = self.model(state)
-        contributions = (self._contribution(state, id) for id in sorted(state.current.selected))
-        result = ckpt.advance(self.terms.aggregation, base, contributions)
-        self.world.kept.put(result.data)
-        self.world.journal.put(state.round, {"result": result.digest})
+        self.world.journal.put(state.round, {"result": self._fold(state).digest})
         return True
+
+    def _fold(self, state: State) -> Checkpoint:
+        contributions = (self._contribution(state, id) for id in sorted(state.current.selected))
+        result = ckpt.advance(self.terms.aggregation, self.model(state), contributions)
+        self.world.kept.put(result.data)
+        return result
 
     def _contribution(self, state: State, id: int) -> Contribution:
         update = self._update(state, id)
@@ -516,7 +518,10 @@ class Node:
         return ranking, stop, encoding.digest(self._entry(state, "values"))
 
     def _release(self, state: State, result: bytes) -> bytes:
-        data = self.world.kept.get(result, limit=self.world.limits.blob)
+        try:
+            data = self.world.kept.get(result, limit=self.world.limits.blob)
+        except (errors.Unavailable, errors.Untrusted):
+            data = self._fold(state).data
         sealed = self.world.scheme.release(state, state.version + 1, data)
         for blob in (sealed.blob, *sealed.attachments):
             self.world.store.put(blob)
