@@ -1,4 +1,21 @@
-"""Hostile parties for `tests.tiny`: wrappers around the ports of single nodes."""
+"""Hostile parties for `tests.tiny`: wrappers around the ports of single nodes.
+
+Where each kind of attack is tried (`docs/threat-model.md` has a row for every single one):
+
+    attack                                                       file
+    update: NaN, infinity, length, base, round, copy, flip,      test_bad_updates.py
+      missing, too large, bomb, no examples, time out of line
+    message: stale, replayed, forged, doubled, out of phase,     test_bad_messages.py
+      garbage, overwritten, censored, two for one slot
+    ballot: oneself, strangers, a rank twice, another ballot,    test_bad_ballots.py
+      false selection, colluding evaluators at 30 %
+    leader: wrong sum, other bytes, nothing stored, junk,        test_bad_leaders.py
+      twice, vanished; verifier: twice, lazy, silent, contrary
+    member: withholds layer, blob or key, shows it to some;      test_bad_members.py
+      too few; away, back, left, excluded, new; pause, resume
+    world: lying store, silent chain, full disk, killed node     test_faults.py
+    every governance, rule, optimiser and mode, under attack     test_variants.py
+"""
 
 from __future__ import annotations
 

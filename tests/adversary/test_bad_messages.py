@@ -116,6 +116,14 @@ def test_a_commitment_to_a_model_of_the_future_is_refused():
     overwritten(lambda made: forged_commit(made, VICTIM, VICTIM, base=5))
 
 
+def test_a_commitment_to_a_model_that_is_too_old_is_refused():
+    made = tiny(selection=ALL, training=replace(ONCE, rounds=2), idle=frozenset({VICTIM}))
+    made.until(Phase.COMMIT, 2)
+    with pytest.raises(errors.StaleBase):
+        made.ledger().submit(msg.Commits(2, (forged_commit(made, VICTIM, VICTIM, base=0),)))
+    made.ledger().submit(msg.Commits(2, (forged_commit(made, VICTIM, VICTIM, base=1),)))
+
+
 def test_a_commitment_of_another_federation_is_refused():
     """Same members, same keys, same round; other terms, hence another domain."""
     other = tiny(selection=ALL, training=replace(ONCE, rounds=2))

@@ -350,3 +350,17 @@ def test_the_fast_backends_are_in_use() -> None:
     from eth_keys.backends import CoinCurveECCBackend
 
     assert isinstance(KeyAPI().backend, CoinCurveECCBackend)
+
+
+@pytest.mark.parametrize("value", [None, 7, b"\xf6", b"\xa1\x61\x30\x00"])
+def test_a_damaged_genesis_row_is_untrusted(value: object, tmp_path: Path) -> None:
+    path = tmp_path / "chain.sqlite"
+    open_chain(path, GENESIS).close()
+    with sqlite3.connect(path) as database:
+        database.execute("drop table genesis")
+        database.execute("create table genesis (id integer, value)")
+        database.execute("insert into genesis values (0, ?)", (value,))
+    with pytest.raises(errors.Untrusted):
+        open_chain(path)
+    with pytest.raises(errors.Untrusted):
+        read_journal(path)

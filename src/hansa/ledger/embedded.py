@@ -282,8 +282,9 @@ def open_chain(path: Path, genesis: Genesis | None = None) -> Chain:
 
 
 def _genesis(database: sqlite3.Connection) -> Genesis:
-    fields = encoding.decode(database.execute("select value from genesis").fetchone()[0], limit=1 << 24)
     try:
+        row = database.execute("select value from genesis").fetchone()
+        fields = encoding.decode(bytes(row[0]), limit=1 << 24)
         balances = tuple((bytes(address), int(wei)) for address, wei in fields.pop("balances"))
         return Genesis(balances=balances, **fields)
     except (AttributeError, KeyError, TypeError, ValueError) as e:
