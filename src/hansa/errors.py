@@ -170,12 +170,6 @@ class WrongAttempt(Refused):
     code = 21
 
 
-class WrongResult(Refused):
-    """The vote names another result than the one proposed."""
-
-    code = 22
-
-
 class WrongPrecommit(Refused):
     """The approval does not open the digest that this verifier fixed before the proposal."""
 
@@ -192,12 +186,6 @@ class TooFewSigners(Refused):
     """The motion is not carried: fewer than floor(2n/3)+1 members signed."""
 
     code = 25
-
-
-class WrongNonce(Refused):
-    """The message was used before, or is out of order."""
-
-    code = 26
 
 
 class NotEquivocation(Refused):

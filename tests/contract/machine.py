@@ -83,7 +83,10 @@ class Federation(RuleBasedStateMachine):
         self.series = 0
         for i in range(joining):
             self.send(msg.Invite(who(i)))
-            self.enter(i, Role.SERVER if i == 3 and p.governance is Governance.SERVER and joining > 5 else Role.MEMBER)
+            self.enter(
+                i,
+                Role.SERVER if i == 3 and p.governance is Governance.SERVER and joining > 5 else Role.MEMBER,
+            )
         if chance.random() < 0.95:
             self.send(msg.Start())
 
@@ -98,7 +101,9 @@ class Federation(RuleBasedStateMachine):
         except errors.Refused as e:
             events, codes, refusal = [], [], e.code
         outcome = self.contract.call(call, sender)
-        assert (outcome.refusal, outcome.codes) == (refusal, codes), f"{call}: {outcome} not {refusal} {codes}"
+        assert (outcome.refusal, outcome.codes) == (refusal, codes), (
+            f"{call}: {outcome} not {refusal} {codes}"
+        )
         assert list(outcome.events) == events, f"{call}: {outcome.events} not {events}"
         for event in events:
             self.state = rules.evolve(self.state, event)
@@ -141,7 +146,9 @@ class Federation(RuleBasedStateMachine):
                 share = chance.choice([1.0, 1.0, 1.0, 1.0, 0.6, 0.0])
                 return people.votes(state, ids, lambda _: chance.random() < share)
             case _:
-                return people.opening_votes(state, ids, chance.choice([None, None, None, None, bytes(32), keccak(b"x")]))
+                return people.opening_votes(
+                    state, ids, chance.choice([None, None, None, None, bytes(32), keccak(b"x")])
+                )
 
     def play(self, chance: random.Random, share: float) -> None:
         """Send the phase's messages of about `share` of those awaited, in one or two batches."""
@@ -159,7 +166,12 @@ class Federation(RuleBasedStateMachine):
 
     def finish(self, chance: random.Random, share: float = 1.0) -> None:
         """Go through the current phase to the next one, by messages or by its deadline."""
-        before = (self.state.round, self.state.phase, self.state.current.attempt, self.state.current.extensions)
+        before = (
+            self.state.round,
+            self.state.phase,
+            self.state.current.attempt,
+            self.state.current.extensions,
+        )
         if self.contract.now < self.state.deadline:
             self.play(chance, share)
         if self.state.phase is Phase.REVEAL and self.state.phase == before[1]:
@@ -169,7 +181,12 @@ class Federation(RuleBasedStateMachine):
         elif self.state.phase is Phase.AGGREGATE and before[1] is Phase.AGGREGATE and share > 0:
             if self.contract.now < self.state.deadline:
                 self.send(self.people.propose(self.state, chance.choice([None] * 6 + [keccak(b"odd")])))
-        after = (self.state.round, self.state.phase, self.state.current.attempt, self.state.current.extensions)
+        after = (
+            self.state.round,
+            self.state.phase,
+            self.state.current.attempt,
+            self.state.current.extensions,
+        )
         if after == before and self.state.phase in RUNNING:
             grace = 40 if self.state.phase is Phase.REVEAL else 0
             self.contract.now = max(self.contract.now, self.state.deadline + grace)
@@ -299,7 +316,9 @@ class Federation(RuleBasedStateMachine):
         c = min(self.state.parameters.targets, len(self.state.current.places) - 1)
         if left:
             top = 240 - 16 * chance.randrange(c)
-            ranking = chance.choice([0, 1 << 255, 1, 2**256 - 1, sum(j << (240 - 16 * j) for j in range(c)) ^ 1 << top])
+            ranking = chance.choice(
+                [0, 1 << 255, 1, 2**256 - 1, sum(j << (240 - 16 * j) for j in range(c)) ^ 1 << top]
+            )
             ballot = (ranking, False, keccak(b"values"), keccak(b"bad"))
             self.people.ballots[self.state.round, left[0]] = ballot
             self.send(self.people.ballots_of(self.state, left[:1]))
@@ -309,7 +328,9 @@ class Federation(RuleBasedStateMachine):
     def usurp(self, chance: random.Random) -> None:
         """Propose as somebody else, for another attempt or round, or rightly."""
         call = self.people.propose(self.state, by=chance.choice([None, *self.state.members]))
-        flaw = chance.choice([{}, {"attempt": call.attempt + 1}, {"round": call.round + 1}, {"evidence": bytes(32)}])
+        flaw = chance.choice(
+            [{}, {"attempt": call.attempt + 1}, {"round": call.round + 1}, {"evidence": bytes(32)}]
+        )
         self.send(replace(call, **flaw))
 
     # at any time
@@ -330,7 +351,9 @@ class Federation(RuleBasedStateMachine):
         """A Join with a used nonce, another's signature, or changed fields."""
         i = chance.randrange(PEOPLE)
         call = self.people.join(self.state, i, series=1)
-        flaw = chance.choice([{"resources": 11}, {"who": who((i + 1) % PEOPLE)}, {"who": bytes(20)}, {"onion": bytes(32)}])
+        flaw = chance.choice(
+            [{"resources": 11}, {"who": who((i + 1) % PEOPLE)}, {"who": bytes(20)}, {"onion": bytes(32)}]
+        )
         self.send(replace(call, **flaw))
 
     def change_standing(self, chance: random.Random) -> None:
@@ -358,7 +381,10 @@ class Federation(RuleBasedStateMachine):
         if flaw == 3 and call.signatures:
             call = replace(call, signatures=(*call.signatures[:-1], (call.signatures[-1][0], bytes(64))))
         elif flaw == 4:
-            call = replace(call, signatures=(*call.signatures, (chance.choice([len(self.state.members), 2**200]), bytes(64))))
+            call = replace(
+                call,
+                signatures=(*call.signatures, (chance.choice([len(self.state.members), 2**200]), bytes(64))),
+            )
         self.send(call)
 
     def note(self, chance: random.Random) -> None:

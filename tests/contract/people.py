@@ -45,7 +45,9 @@ class People:
 
     # membership
 
-    def join(self, state: State, i: int, *, role: int = Role.MEMBER, resources: int = 10, series: int = 0) -> msg.Join:
+    def join(
+        self, state: State, i: int, *, role: int = Role.MEMBER, resources: int = 10, series: int = 0
+    ) -> msg.Join:
         head, key = layer(i, series, ONION_DEPTH), keccak(b"key%d-%d" % (i, series))
         nonce = state.nonces.get(who(i), 0)
         signature = signed(i, state.domain, "Join", nonce, key, head, resources, int(role))
@@ -85,16 +87,22 @@ class People:
             items.append(msg.Reveal(id, layer(i, series, ONION_DEPTH - (state.round - since))))
         return msg.Reveals(state.round, tuple(items))
 
-    def availabilities(self, state: State, ids: Iterable[int], held: Callable[[int], int] | None = None) -> msg.Availabilities:
+    def availabilities(
+        self, state: State, ids: Iterable[int], held: Callable[[int], int] | None = None
+    ) -> msg.Availabilities:
         everything = to_bitmap(state.current.revealed)
         items = []
         for id in ids:
             bitmap = everything if held is None else held(id)
             words = tuple((bitmap >> (256 * k)) & (2**256 - 1) for k in range(4))
-            items.append(msg.Availability(id, bitmap, self.sign(state, id, "Availability", state.round, words)))
+            items.append(
+                msg.Availability(id, bitmap, self.sign(state, id, "Availability", state.round, words))
+            )
         return msg.Availabilities(state.round, tuple(items))
 
-    def ballots_of(self, state: State, ids: Iterable[int], *, seed: int = 0, doubt: float = 0.0, stop: float = 0.0) -> msg.Ballots:
+    def ballots_of(
+        self, state: State, ids: Iterable[int], *, seed: int = 0, doubt: float = 0.0, stop: float = 0.0
+    ) -> msg.Ballots:
         items = []
         c = min(state.parameters.targets, len(state.current.places) - 1)
         for id in ids:
@@ -142,7 +150,9 @@ class People:
         fields = (state.round, attempt, result or self.result(state), evidence)
         return msg.Propose(*fields, self.sign(state, leader or 0, "Proposal", *fields))
 
-    def votes(self, state: State, ids: Iterable[int], approve: Callable[[int], bool] = lambda _: True) -> msg.Votes:
+    def votes(
+        self, state: State, ids: Iterable[int], approve: Callable[[int], bool] = lambda _: True
+    ) -> msg.Votes:
         now, items = state.current, []
         for id in ids:
             salt = self.results.get((state.round, id), (b"", bytes(32)))[1]
@@ -150,7 +160,9 @@ class People:
             items.append(msg.Vote(id, approve(id), salt, signature))
         return msg.Votes(state.round, now.attempt, tuple(items))
 
-    def opening_votes(self, state: State, ids: Iterable[int], digest: bytes | None = None) -> msg.OpeningVotes:
+    def opening_votes(
+        self, state: State, ids: Iterable[int], digest: bytes | None = None
+    ) -> msg.OpeningVotes:
         digest = self.result(state) if digest is None else digest
         items = [
             msg.OpeningVote(id, digest, self.sign(state, id, "Opening", state.round, digest)) for id in ids
@@ -163,7 +175,9 @@ class People:
         digest = keccak(b"record")
         return msg.Record(round, kind, id, digest, self.sign(state, id, "Record", round, kind, digest))
 
-    def claim(self, state: State, slot: Slot, id: int, round: int, attempt: int, x: bytes, y: int) -> msg.Claim:
+    def claim(
+        self, state: State, slot: Slot, id: int, round: int, attempt: int, x: bytes, y: int
+    ) -> msg.Claim:
         name = {Slot.COMMIT: "Commit", Slot.PROPOSAL: "Proposal", Slot.VOTE: "Vote"}[slot]
         last: Any = {Slot.COMMIT: y, Slot.PROPOSAL: y.to_bytes(32, "big"), Slot.VOTE: y == 1}[slot]
         signature = self.sign(state, id, name, round, attempt, x, last)

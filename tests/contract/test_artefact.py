@@ -66,7 +66,9 @@ def test_events_are_those_of_the_protocol() -> None:
 
 def test_refusals_are_the_errors() -> None:
     section = TEXT.split("# Refusals")[1].split("\n# ")[0]
-    codes = {name: int(code) for name, code in re.findall(r"^(\w+): constant\(uint256\) = (\d+)$", section, re.M)}
+    codes = {
+        name: int(code) for name, code in re.findall(r"^(\w+): constant\(uint256\) = (\d+)$", section, re.M)
+    }
     assert codes.pop("ACCEPTED") == 0
     body = TEXT.split("@deploy")[1]
     for name, code in codes.items():

@@ -16,7 +16,9 @@ from hansa.protocol.state import State
 from hansa.records import Governance, Motion, Parameters, Phase, Role, Slot
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-PARAMETERS = Parameters(bytes(32), Governance.COMMITTEE, evaluate=False, min_updates=3, min_quorum=3, precommit=False)
+PARAMETERS = Parameters(
+    bytes(32), Governance.COMMITTEE, evaluate=False, min_updates=3, min_quorum=3, precommit=False
+)
 
 
 class Scene:
@@ -107,7 +109,9 @@ def test_a_message_for_one_federation_is_void_in_another(scene: Scene) -> None:
 def test_a_bad_item_does_not_spoil_a_batch(scene: Scene) -> None:
     good = scene.people.commits(scene.state, [0, 1]).items
     wild = replace(good[0], id=2**256 - 1)
-    outcome = scene.contract.call(msg.Commits(1, (wild, good[0], good[0], replace(good[1], id=1024), good[1])))
+    outcome = scene.contract.call(
+        msg.Commits(1, (wild, good[0], good[0], replace(good[1], id=1024), good[1]))
+    )
     assert outcome.codes == [8, 0, 10, 8, 0]
 
 

@@ -82,7 +82,7 @@ def explain(app: App, settings: Settings = None) -> None:
     table.add_row("", "One curious member is enough: no coalition is needed.")
     table.add_row("", "An update can give away training data (gradient inversion, membership inference).")
     table.add_row(
-        "The store", "sees sizes and times. Updates and models lie there sealed to the round's members."
+        "The store", "sees sizes, times and how evaluators valued each update. Updates and models are sealed."
     )
     table.add_row("The leader", "sees nothing that other members do not see; they all check its result.")
     table.add_row("Outsiders", "see what is on the chain, and nothing else.")

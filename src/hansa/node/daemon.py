@@ -205,7 +205,9 @@ class Node:
                 return True
             training = self.terms.training
             if self.world.ledger.view().state.round != state.round:
-                journal.put(state.round, {**late.entries(training, update, late=True), "residual": residual})
+                overdue = late.entries(training, update, late=True)
+                if overdue:
+                    journal.put(state.round, {**overdue, "residual": residual})
                 return True
             sealed = self.world.scheme.seal(state, update)
             digest = encoding.digest(sealed.blob)
