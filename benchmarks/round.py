@@ -1,8 +1,9 @@
 """What a round costs that is neither training nor evaluation: ledger, signatures, sealing, store, protocol.
 
-Real nodes with an empty trainer, folder store and file journals, on the embedded chain and on anvil; all in
-this one process. Prints milliseconds and gas a member-round, the gas by call, and beside it Flower's
-simulation with an empty client when `flwr[simulation]==1.41.0` is installed and `--vs-flower` is given.
+Real nodes with an empty trainer, a store in memory (`--store folder`: on disk) and file journals, on the
+embedded chain and on anvil; all in this one process. Prints milliseconds and gas a member-round, the gas by
+call, and beside it Flower's simulation with an empty client when `flwr[simulation]==1.41.0` is installed and
+`--vs-flower` is given.
 Usage: python benchmarks/round.py [--members 10,32,100] [--rounds 5] [--governance committee|peers]
 """
 
@@ -97,7 +98,9 @@ def chain(kind: str, folder: Path) -> Iterator[tuple[Rpc, Callable[[], int]]]:
             yield Endpoint(url, 31337), lambda: int(time.time())
 
 
-def measure(kind: str, members: int, rounds: int, governance: Governance, precommit: bool) -> Cost:
+def measure(
+    kind: str, members: int, rounds: int, governance: Governance, precommit: bool, stores: str = "memory"
+) -> Cost:
     parties = [party(0, f"m{i}") for i in range(members)]
     seats = [p.address for p in parties[:COMMITTEE]] if governance is Governance.COMMITTEE else []
     trainer = EmptyTrainer()
@@ -125,7 +128,11 @@ def measure(kind: str, members: int, rounds: int, governance: Governance, precom
             joins.append(msg.Join(p.address, *fields, signature))
         ledger.submit(*joins)
         ledger.submit(msg.Start())
-        store, kept = wiring.store(str(folder / "store")), wiring.store(str(folder / "kept"))
+        where = {
+            "memory": ("memory:///", "memory:///"),
+            "folder": (str(folder / "store"), str(folder / "kept")),
+        }
+        store, kept = (wiring.store(url) for url in where[stores])
         nodes = []
         for id, p in enumerate(parties):
             scheme = wiring.scheme(
@@ -162,6 +169,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chains", default="embedded,anvil")
     parser.add_argument("--governance", choices=["committee", "peers"], default="committee")
+    parser.add_argument("--store", choices=["memory", "folder"], default="memory")
     parser.add_argument("--no-precommit", action="store_true")
     parser.add_argument("--vs-flower", action="store_true")
     given = parser.parse_args()
@@ -170,13 +178,15 @@ def main() -> None:
     if given.vs_flower:
         flower_empty.require()
     flower = {n: flower_empty.milliseconds(n, given.rounds) for n in sizes if given.vs_flower}
-    print(f"governance {given.governance}, {PARAMETERS} parameters, rounds 2 to {given.rounds}")
+    print(
+        f"governance {given.governance}, {PARAMETERS} parameters, store in {given.store}, rounds 2 to {given.rounds}"
+    )
     head = f"{'chain':>9} {'members':>8} {'ms first round':>15} {'ms a member-round':>18} {'to reach':>9}"
     print(f"{head} {'gas a member-round':>19} {'to reach':>9}" + ("  Flower ms" if given.vs_flower else ""))
     details: list[tuple[str, Any]] = []
     for kind in given.chains.split(","):
         for members in sizes:
-            c = measure(kind, members, given.rounds, governance, not given.no_precommit)
+            c = measure(kind, members, given.rounds, governance, not given.no_precommit, given.store)
             line = (
                 f"{kind:>9} {members:>8} {c.first:>15.1f} {c.round:>18.1f} {TARGETS.get((kind, members), '-'):>9}"
                 f" {c.gas:>19,} {GAS_TARGETS.get(members, '-'):>9}"

@@ -24,16 +24,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from tests.tiny import Tiny, tiny
 
 from hansa import encoding, errors
 from hansa.node.daemon import World
-from hansa.ports import Sealed, View
-from hansa.protocol import plan
+from hansa.ports import Sealed
 from hansa.protocol.updates import encode_update
 from hansa.protocol.wire import encode_item
-from hansa.records import Fault, Phase, SelectionTerms, Update
+from hansa.records import Fault, SelectionTerms, Update
 from hansa.schemes.plaintext import update_context
-from tests.tiny import Tiny, tiny
 
 ALL = SelectionTerms(rule="none")
 """Without selection an aggregate does not depend on the beacon, so that two federations can be compared."""
@@ -178,5 +177,3 @@ def wait_until(made: Tiny, share: float) -> None:
 
 def delta_of(update: Update, values: Any) -> Update:
     return replace(update, values=np.asarray(values, np.int32), length=len(values), indices=None)
-
-

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.adversary.hostile import Ledger, faults, outcomes, selections
+from tests.tiny import TinyTrainer, tiny
 
 from hansa import encoding, errors
 from hansa.app import EvaluateTask
@@ -14,8 +16,6 @@ from hansa.protocol import messages as msg
 from hansa.protocol.events import BallotOpened
 from hansa.protocol.state import RoundState, State
 from hansa.records import Fault, Parameters, Phase, SelectionTerms, Training
-from tests.adversary.hostile import Ledger, faults, outcomes, selections
-from tests.tiny import TinyTrainer, tiny
 
 ONCE = Training(rounds=1, min_members=4, deadline=100)
 LIAR = 2
@@ -43,7 +43,12 @@ def test_a_ballot_that_is_no_ranking_of_the_assigned_updates_cannot_be_opened(ki
     made = tiny(training=ONCE)
     made.until(Phase.AVAILABLE)
     journal = made.nodes[LIAR].world.journal
-    entries = {"ranking": BALLOTS[kind].to_bytes(32, "big"), "stop": b"\0", "values": b"\x80", "best": b"\x80"}
+    entries = {
+        "ranking": BALLOTS[kind].to_bytes(32, "big"),
+        "stop": b"\0",
+        "values": b"\x80",
+        "best": b"\x80",
+    }
     journal.put(1, entries)
     made.run()
     assert outcomes(made) == [1]
@@ -115,7 +120,13 @@ def test_a_selection_of_others_than_the_best_is_refused():
         made.ledger().submit(msg.Openings(1, items))
     threshold, cut = selection.threshold_and_cut(made.state)
     scores = selection.scores(made.state)
-    for wrong in ((threshold + 1, 0), (threshold, cut - 1), (threshold, 0), (-1, 0), (max(scores.values()), 0)):
+    for wrong in (
+        (threshold + 1, 0),
+        (threshold, cut - 1),
+        (threshold, 0),
+        (-1, 0),
+        (max(scores.values()), 0),
+    ):
         with pytest.raises(errors.WrongSelection):
             made.ledger().submit(msg.Select(1, *wrong))
     made.ledger().submit(msg.Select(1, threshold, cut))

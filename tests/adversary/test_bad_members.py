@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from hansa import errors
-from hansa.protocol import messages as msg
-from hansa.protocol.state import active_members, quorum
-from hansa.records import Fault, GovernanceTerms, Motion, Phase, Standing, Training
 from tests.adversary.hostile import (
     ALL,
     Hiding,
@@ -22,6 +17,11 @@ from tests.adversary.hostile import (
     without,
 )
 from tests.tiny import join, node, party, tiny
+
+from hansa import errors
+from hansa.protocol import messages as msg
+from hansa.protocol.state import active_members, quorum
+from hansa.records import Fault, GovernanceTerms, Motion, Phase, Standing, Training
 
 BAD = 2
 ONCE = Training(rounds=1, min_members=4, deadline=100)

@@ -5,12 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from hansa import encoding, errors
-from hansa.node import outbox as box
-from hansa.protocol import messages as msg
-from hansa.protocol.timing import pack_meta
-from hansa.records import Fault, Phase, Role, Slot, Training
 from tests.adversary.hostile import (
     ALL,
     Ledger,
@@ -23,6 +17,12 @@ from tests.adversary.hostile import (
     signed,
 )
 from tests.tiny import join, tiny
+
+from hansa import encoding, errors
+from hansa.node import outbox as box
+from hansa.protocol import messages as msg
+from hansa.protocol.timing import pack_meta
+from hansa.records import Fault, Phase, Role, Slot, Training
 
 VICTIM, FORGER = 3, 2
 ONCE = Training(rounds=1, min_members=4, deadline=100)
@@ -147,9 +147,7 @@ def test_messages_of_an_earlier_round_cannot_be_replayed():
         kind = slot.split(":")[0]
         outbox(made, "replayed", 0, sent[slot])
         before = made.state
-        relayed = box.relay(
-            made.ledger(1), made.store, before, kind, "replayed", [0], {}, dry_run=False
-        )
+        relayed = box.relay(made.ledger(1), made.store, before, kind, "replayed", [0], {}, dry_run=False)
         assert not relayed.sent
         assert made.state is before
     made.run()
@@ -164,7 +162,9 @@ CALLS = {
     ),
     Phase.AGGREGATE: lambda made: msg.Propose(1, 0, b"r" * 32, b"e" * 32, bytes(64)),
     Phase.VERIFY: lambda made: msg.Votes(
-        1, 0, (msg.Vote(0, False, bytes(32), signed(made, 0, "Vote", 1, 0, made.state.current.result, False)),)
+        1,
+        0,
+        (msg.Vote(0, False, bytes(32), signed(made, 0, "Vote", 1, 0, made.state.current.result, False)),),
     ),
 }
 
@@ -251,7 +251,9 @@ def test_one_honest_relay_is_enough(honest):
 def claims(made, id: int, name: str, first: tuple, second: tuple) -> list[msg.Claim]:
     made_claims = []
     for attempt, x, y in (first, second):
-        last = {"Vote": lambda y: y[-1] == 1, "Commit": lambda y: int.from_bytes(y, "big")}.get(name, bytes)(y)
+        last = {"Vote": lambda y: y[-1] == 1, "Commit": lambda y: int.from_bytes(y, "big")}.get(name, bytes)(
+            y
+        )
         made_claims.append(msg.Claim(attempt, x, y, signed(made, id, name, 1, attempt, x, last)))
     return made_claims
 

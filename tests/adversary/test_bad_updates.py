@@ -7,10 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zstandard
-
-from hansa.protocol import framing
-from hansa.protocol.updates import _FIELDS, encode_update
-from hansa.records import AggregationTerms, Fault, Limits, Phase, Training
 from tests.adversary.hostile import (
     ALL,
     available,
@@ -23,6 +19,10 @@ from tests.adversary.hostile import (
     without,
 )
 from tests.tiny import LENGTH, TinyTrainer, tiny
+
+from hansa.protocol import framing
+from hansa.protocol.updates import _FIELDS, encode_update
+from hansa.records import AggregationTerms, Fault, Limits, Phase, Training
 
 BAD = 2
 HONEST = frozenset({0, 1, 3, 4})

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+from tests.adversary.hostile import ALL, Dead, Wrapped, faults, findings, outcomes
+from tests.tiny import node, tiny
 
 from hansa import errors
 from hansa.node.journal import open_journal
 from hansa.records import Phase, Training
-from tests.adversary.hostile import ALL, Dead, Wrapped, faults, findings, outcomes
-from tests.tiny import node, tiny
 
 ONCE = Training(rounds=1, min_members=4, deadline=100)
 TWICE = replace(ONCE, rounds=2)
@@ -106,6 +106,13 @@ def test_a_store_that_is_away_for_a_while(phase):
     assert made.state.version == 2
 
 
+def fill(journal, size: int) -> None:
+    """Write entries of this size until no other fits."""
+    with pytest.raises(errors.Unavailable):  # noqa: PT012
+        for k in range(9999):
+            journal.put(8, {f"{size}/{k}": bytes(size)})
+
+
 def test_a_full_disk_is_reported_with_advice_and_nothing_is_lost(honest, tmp_path):
     """The journal cannot grow; as soon as it can, the node goes on and signs what it had not."""
     made = tiny(training=TWICE)
@@ -119,9 +126,7 @@ def test_a_full_disk_is_reported_with_advice_and_nothing_is_lost(honest, tmp_pat
     assert "Free some space" in caught.value.hint
     assert journal.keys(9) == set()
     for size in (1000, 100, 10, 1):
-        with pytest.raises(errors.Unavailable):
-            for k in range(9999):
-                journal.put(8, {f"{size}/{k}": bytes(size)})
+        fill(journal, size)
     for n in made.nodes:
         n.step()
     victim.step()
@@ -243,7 +248,13 @@ def test_a_node_killed_before_every_single_effect_never_signs_two_messages_for_o
             made.nodes[0].world.journal._db.close()
             born()
     assert count["life"] > 10
-    assert {slot.split("-")[0] for slot, _, _ in slots} >= {"commit", "reveal", "availability", "ballot", "opening"}
+    assert {slot.split("-")[0] for slot, _, _ in slots} >= {
+        "commit",
+        "reveal",
+        "availability",
+        "ballot",
+        "opening",
+    }
     assert all(len(messages) == 1 for messages in slots.values())
     assert outcomes(made) == [1]
     assert made.state.phase is Phase.STOPPED
@@ -281,4 +292,3 @@ def test_a_refused_call_does_not_stop_a_node(honest):
     made = tiny(training=TWICE, worlds={0: lambda w: replace(w, ledger=Refusing(w.ledger))})
     made.run()
     assert made.state.model == honest.state.model
-

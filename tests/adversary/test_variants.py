@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.adversary.hostile import ALL, Dead, faults, leaders, outcomes, selections
+from tests.tiny import LENGTH, TinyTrainer, tiny
 
 from hansa.protocol.aggregation import weight
 from hansa.records import (
@@ -18,8 +20,6 @@ from hansa.records import (
     SelectionTerms,
     Training,
 )
-from tests.adversary.hostile import ALL, Dead, faults, leaders, outcomes, selections
-from tests.tiny import LENGTH, TinyTrainer, tiny
 
 TWICE = Training(rounds=2, min_members=4, deadline=100)
 BAD = 2

@@ -178,9 +178,13 @@ class Federation(RuleBasedStateMachine):
             if len(self.state.current.opened) < len(self.state.current.ballots):
                 self.contract.now = max(self.contract.now, self.state.deadline)
             self.send(self.people.select(self.state))
-        elif self.state.phase is Phase.AGGREGATE and before[1] is Phase.AGGREGATE and share > 0:
-            if self.contract.now < self.state.deadline:
-                self.send(self.people.propose(self.state, chance.choice([None] * 6 + [keccak(b"odd")])))
+        elif (
+            self.state.phase is Phase.AGGREGATE
+            and before[1] is Phase.AGGREGATE
+            and share > 0
+            and self.contract.now < self.state.deadline
+        ):
+            self.send(self.people.propose(self.state, chance.choice([None] * 6 + [keccak(b"odd")])))
         after = (
             self.state.round,
             self.state.phase,

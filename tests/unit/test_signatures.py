@@ -31,16 +31,11 @@ def test_a_flipped_bit_names_somebody_else(bit):
     assert signatures.recover(b"m" * 32, bytes(signature)) != signatures.address(SECRET)
 
 
-def test_the_mirrored_signature_with_high_s_is_refused():
-    """Both (r, s) and (r, n - s) verify in plain ECDSA: only one may count, or digests of messages would not
-    name them."""
-    signature = signatures.sign(SECRET, b"m" * 32)
-    vs = int.from_bytes(signature[32:], "big")
-    parity, s = vs >> 255, vs & (2**255 - 1)
-    high = ORDER - s
-    assert high > 2**255 - 1 or signatures.recover(
-        b"m" * 32, signature[:32] + (high | (1 - parity) << 255).to_bytes(32, "big")
-    ) is None
+@pytest.mark.parametrize(("s", "named"), [(ORDER // 2, True), (ORDER // 2 + 1, False), (2**255 - 1, False)])
+def test_the_upper_half_of_s_is_refused(s, named):
+    """(r, s) and (r, n - s) both verify in plain ECDSA: only one of the two may count."""
+    r = signatures.sign(SECRET, b"m" * 32)[:32]
+    assert (signatures.recover(b"m" * 32, r + s.to_bytes(32, "big")) is not None) is named
 
 
 @pytest.mark.parametrize(
