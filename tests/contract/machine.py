@@ -64,9 +64,13 @@ chances = st.randoms(use_true_random=True)
 
 
 class Federation(RuleBasedStateMachine):
-    """One contract beside its specification. `code`: a mutant's creation code instead of the shipped one."""
+    """One contract beside its specification.
+
+    `code`: a mutant's creation code instead of the shipped one. `terms`: parameters that are not left to chance.
+    """
 
     code: ClassVar[bytes | None] = None
+    terms: ClassVar[dict[str, Any]] = {}
 
     contract: Contract
     state: State
@@ -76,7 +80,7 @@ class Federation(RuleBasedStateMachine):
 
     @initialize(chance=chances, joining=st.sampled_from([5, 6, 7, PEOPLE]))
     def deploy(self, chance: random.Random, joining: int) -> None:
-        p = parameters(chance)
+        p = replace(parameters(chance), **self.terms)
         self.contract = Contract(p, SEATS, code=self.code)
         self.state = self.contract.founded(p, SEATS)
         self.people = People(PEOPLE)

@@ -1376,8 +1376,9 @@ def join(who: address, key: bytes32, onion: bytes32, resources: uint256, role: u
     else:
         id -= 1
         self._need(not self.excluded[who], NOT_INVITED)
-        self._need(role != 0 or self._has(MEMBER, id) or self.invited[who], NOT_INVITED)
-        self._need(role == self._lane(ROLE, id), WRONG_ROLE)
+        own: uint256 = self._lane(ROLE, id)
+        self._need(own != 0 or self._has(MEMBER, id) or self.invited[who], NOT_INVITED)
+        self._need(role == own, WRONG_ROLE)
         busy: bool = self._has(ROSTER, id) and self.phase > COMMIT or self._has(COMMITTED, id)
         self._need(not busy or self.phase > OPEN, ALREADY_SENT)
     if role == 0:
