@@ -27,7 +27,12 @@ SETTINGS = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-SIMPLE: dict[str, Any] = {"governance": Governance.PEERS, "evaluate": False, "min_updates": 2, "min_quorum": 1}
+SIMPLE: dict[str, Any] = {
+    "governance": Governance.PEERS,
+    "evaluate": False,
+    "min_updates": 2,
+    "min_quorum": 1,
+}
 JUDGED: dict[str, Any] = {"governance": Governance.PEERS, "evaluate": True, "min_updates": 4, "buffer": 0}
 
 
@@ -42,10 +47,12 @@ class Bug:
 
 CONTRACT_BUGS: dict[str, Bug] = {
     "a message is in time at the deadline": Bug(
-        "block.timestamp < self.deadline, DEADLINE_PASSED", "block.timestamp <= self.deadline, DEADLINE_PASSED"
+        "block.timestamp < self.deadline, DEADLINE_PASSED",
+        "block.timestamp <= self.deadline, DEADLINE_PASSED",
     ),
     "a phase cannot be advanced at its deadline": Bug(
-        "block.timestamp >= self.deadline, TOO_EARLY)\n    if", "block.timestamp > self.deadline, TOO_EARLY)\n    if"
+        "block.timestamp >= self.deadline, TOO_EARLY)\n    if",
+        "block.timestamp > self.deadline, TOO_EARLY)\n    if",
     ),
     "two thirds are a quorum": Bug(
         "unsafe_add(unsafe_mul(2, count) // 3, 1)", "unsafe_add(unsafe_mul(2, count), 2) // 3"

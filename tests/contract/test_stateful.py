@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from machine import Federation
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=8,
     stateful_step_count=30,
     deadline=None,
     database=None,
