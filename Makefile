@@ -26,7 +26,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 # anvil is needed by tests and benchmarks only; where npm is missing, those tests skip and say so.
 node_modules/.ready: package.json package-lock.json
-	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && touch $@; \
+	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund && mkdir -p node_modules && touch $@; \
 	else echo "npm is not installed: tests against anvil will be skipped"; fi
 
 run: setup

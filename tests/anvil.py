@@ -32,7 +32,7 @@ def find_anvil() -> str:
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
             return candidate
-    pytest.skip("anvil is not installed: set HANSA_ANVIL, or `npm install @foundry-rs/anvil` here")
+    pytest.skip("anvil is not installed: set HANSA_ANVIL, or run `npm ci` here (Linux on x86-64)")
 
 
 @contextmanager

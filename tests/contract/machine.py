@@ -57,7 +57,7 @@ def parameters(draw: random.Random) -> Parameters:
     )
 
 
-ASIDES = ("membership", "replay", "change_standing", "move", "note", "accuse")
+ASIDES = ("membership", "replay", "change_standing", "thin_out", "move", "note", "accuse")
 
 chances = st.randoms(use_true_random=True)
 """One seed for all small choices of a step: Hypothesis explores the order of steps and aims the time."""
@@ -205,13 +205,14 @@ class Federation(RuleBasedStateMachine):
     @rule(
         offset=st.sampled_from([0, -1, 1]),
         grace=st.booleans(),
-        then=st.sampled_from(["advance", "advance", "some", "nothing"]),
+        then=st.sampled_from(["some", "advance", "some", "nothing"]),
         round=st.sampled_from([0, 0, 0, 0, 1, -1]),
         chance=chances,
     )
     def aim(self, offset: int, grace: bool, then: str, round: int, chance: random.Random) -> None:
         """Wait until just before, at or after the deadline, where comparisons go wrong; then act."""
-        goal = self.state.deadline + offset + (self.state.parameters.durations[3] if grace else 0)
+        late = self.state.parameters.durations[3] if grace and self.state.phase is Phase.REVEAL else 0
+        goal = self.state.deadline + offset + late
         self.contract.now = max(self.contract.now, goal)
         if then == "advance":
             self.send(msg.Advance(max(0, self.state.round + round)))
@@ -372,6 +373,17 @@ class Federation(RuleBasedStateMachine):
         if chance.random() < 0.2:
             call = replace(call, id=chance.choice([id + 1, 1024, 2**255]))
         self.send(call)
+
+    def thin_out(self, chance: random.Random) -> None:
+        """Members go away until one is refused."""
+        for id in sorted(self.state.members, key=lambda _: chance.random()):
+            member = self.state.members[id]
+            if (
+                member.member
+                and member.active
+                and not self.send(self.people.status(self.state, id, Standing.AWAY))
+            ):
+                return
 
     def move(self, chance: random.Random) -> None:
         """A motion with a quorum, one too few, disorder, strangers or a forged signature."""

@@ -189,6 +189,18 @@ def test_nobody_joins_uninvited_or_twice():
     assert len(story.state.members) == N
 
 
+def test_no_role_and_no_slot_outside_the_list():
+    """The wire has a byte for each; the contract refuses what the list does not name."""
+    story = Story()
+    story.say(msg.Invite(PARTIES[N].address), OWNER)
+    with pytest.raises(errors.WrongRole):
+        story.say(story.join(N, role=9))
+    story.start()
+    claim = msg.Claim(0, bytes(32), bytes(32), bytes(65))
+    with pytest.raises(errors.NotEquivocation):
+        story.say(msg.Accuse(9, 0, 1, claim, replace(claim, x=b"x" * 32)))
+
+
 def test_keys_stay_while_they_matter():
     """New resources after the beacon would steer the draw of a leader."""
     story = Story().start()

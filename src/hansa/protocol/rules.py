@@ -139,7 +139,7 @@ def _join(fold: _Fold, call: msg.Join) -> None:
     id = state.ids.get(call.who)
     if id is None:
         require(call.who in state.invited, errors.NotInvited)
-        require(call.role in Role, errors.WrongRole)
+        require(call.role in list(Role), errors.WrongRole)
         require(len(state.members) < MAX_MEMBERS, errors.Full)
         id = len(state.members)
     else:
@@ -488,19 +488,20 @@ def _accuse(fold: _Fold, call: msg.Accuse) -> None:
     state = fold.state
     require(1 <= call.round <= state.round, errors.WrongRound)
     a, b = call.a, call.b
-    same_slot = call.slot is Slot.COMMIT or a.attempt == b.attempt
+    require(call.slot in list(Slot), errors.NotEquivocation)
+    same_slot = call.slot == Slot.COMMIT or a.attempt == b.attempt
     differ = (a.attempt, a.x, a.y) != (b.attempt, b.x, b.y)
     require(same_slot and differ, errors.NotEquivocation)
     for claim in (a, b):
         last: bytes | int | bool = claim.y
-        if call.slot is Slot.COMMIT:
+        if call.slot == Slot.COMMIT:
             last = int.from_bytes(claim.y, "big")
-        elif call.slot is Slot.VOTE:
+        elif call.slot == Slot.VOTE:
             require(int.from_bytes(claim.y, "big") <= 1, errors.NotEquivocation)
             last = claim.y[-1] == 1
         fields = (call.round, claim.attempt, claim.x, last)
         require(signed(state, call.id, claim.signature, _SLOT_TYPES[call.slot], *fields), errors.BadSignature)
-    key = (int(call.slot), call.round, 0 if call.slot is Slot.COMMIT else a.attempt, call.id)
+    key = (int(call.slot), call.round, 0 if call.slot == Slot.COMMIT else a.attempt, call.id)
     require(key not in state.accused, errors.AlreadySent)
     fold.state = replace(state, accused=state.accused | {key})
     _slash(fold, [call.id], Fault.EQUIVOCATION)
