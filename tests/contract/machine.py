@@ -111,10 +111,6 @@ class Federation(RuleBasedStateMachine):
         assert list(outcome.events) == events, f"{call}: {outcome.events} not {events}"
         for event in events:
             self.state = rules.evolve(self.state, event)
-        if refusal is None and isinstance(call, msg.Accuse):
-            # No event tells which slot was judged; whoever decides must remember it.
-            key = (int(call.slot), call.round, 0 if call.slot is Slot.COMMIT else call.a.attempt, call.id)
-            self.state = replace(self.state, accused=self.state.accused | {key})
         self.changed |= refusal is None
         return refusal is None
 
@@ -203,17 +199,19 @@ class Federation(RuleBasedStateMachine):
     # time and phases
 
     @rule(
-        offset=st.sampled_from([0, -1, 1]),
+        goal=st.sampled_from([0, *RUNNING]),
+        offset=st.sampled_from([0, 0, -1, 1]),
         grace=st.booleans(),
         then=st.sampled_from(["some", "advance", "some", "nothing"]),
         round=st.sampled_from([0, 0, 0, 0, 1, -1]),
         chance=chances,
     )
-    def aim(self, offset: int, grace: bool, then: str, round: int, chance: random.Random) -> None:
-        """Wait until just before, at or after the deadline, where comparisons go wrong; then act."""
+    def aim(self, goal: int, offset: int, grace: bool, then: str, round: int, chance: random.Random) -> None:
+        """Wait in a phase until just before, at or after its deadline, where comparisons go wrong; then act."""
+        if goal:
+            self.run(chance, 0, goal, 1.0)
         late = self.state.parameters.durations[3] if grace and self.state.phase is Phase.REVEAL else 0
-        goal = self.state.deadline + offset + late
-        self.contract.now = max(self.contract.now, goal)
+        self.contract.now = max(self.contract.now, self.state.deadline + offset + late)
         if then == "advance":
             self.send(msg.Advance(max(0, self.state.round + round)))
         elif then == "some":
@@ -227,10 +225,21 @@ class Federation(RuleBasedStateMachine):
     def next_phase(self, chance: random.Random, share: float) -> None:
         self.finish(chance, share)
 
-    @rule(chance=chances)
-    def round(self, chance: random.Random) -> None:
+    @rule(goal=st.sampled_from([0, *RUNNING]), times=st.integers(1, 4), chance=chances)
+    def silence(self, goal: int, times: int, chance: random.Random) -> None:
+        """From some phase on nobody says a word for a few deadlines."""
+        if goal:
+            self.run(chance, 0, goal, 1.0)
+        for _ in range(times):
+            if self.state.phase in RUNNING:
+                grace = self.state.parameters.durations[3] if self.state.phase is Phase.REVEAL else 0
+                self.contract.now = max(self.contract.now, self.state.deadline + grace)
+                self.send(msg.Advance(self.state.round))
+
+    @rule(chance=chances, share=st.sampled_from([1.0, 1.0, 0.85, 0.7]))
+    def round(self, chance: random.Random, share: float) -> None:
         """Play the round to its end."""
-        self.run(chance, self.state.round + 1, Phase.COMMIT, 1.0)
+        self.run(chance, self.state.round + 1, Phase.COMMIT, share)
 
     @rule(chance=chances, goal=st.sampled_from(list(RUNNING)), share=st.sampled_from([1.0, 1.0, 0.85]))
     def jump(self, chance: random.Random, goal: int, share: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from hansa.protocol.events import Ended, Event
 from hansa.protocol.fold import evolve
 from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.state import State
-from hansa.records import Slot
 from hansa.runfolder import RunRecord
 
 BLOCKS, FILE, CODE, CALLS = "blocks replayed", "chain file", "contract", "transactions decided"
@@ -198,11 +197,6 @@ def _call(sent: _Sent, contract: bytes, history: History, book: Book) -> None:
         return
     _decide(sent, call, events, history, book)
     history.fold(events)
-    if sent.accepted and isinstance(call, msg.Accuse):
-        # No event tells which slot was accused; the rules need it to refuse a second accusation.
-        attempt = 0 if call.slot is Slot.COMMIT else call.a.attempt
-        key = (int(call.slot), call.round, attempt, call.id)
-        history.state = replace(history.state, accused=history.state.accused | {key})
 
 
 def _decide(sent: _Sent, call: msg.Call, events: list[Event], history: History, book: Book) -> None:

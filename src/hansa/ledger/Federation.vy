@@ -399,6 +399,13 @@ event Slashed:
     id: uint256  # member
     why: uint256  # fault
 
+# A member signed two different messages for one slot.
+event Accused:
+    round: indexed(uint256)  # of the messages
+    id: uint256  # who signed them
+    slot: uint256  # commit, proposal or vote
+    attempt: uint256  # of the messages; 0 for a commit
+
 # Somebody left a record.
 event Recorded:
     round: indexed(uint256)  # that the record is about
@@ -1895,6 +1902,7 @@ def accuse(slot: uint256, id: uint256, round: uint256, a: Claim, b: Claim):
         self._need(slot != VOTE_SLOT or y <= 1, NOT_EQUIVOCATION)
         self._need(self._by(id, self._slot_hash(slot, round, c.attempt, c.x, y), c.r, c.vs), BAD_SIGNATURE)
     self._use(keccak256(abi_encode(slot, round, attempt, id)))
+    log Accused(round=round, id=id, slot=slot, attempt=attempt)
     self._slash(id, EQUIVOCATION)
 
 

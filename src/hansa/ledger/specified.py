@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from hansa.ports import View
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.events import Event
 from hansa.protocol.state import State
-from hansa.records import Slot
 
 
 class Specified:
@@ -41,16 +39,8 @@ class SpecifiedLedger:
             events, _ = rules.decide(self._chain.state, call, self._clock(), self._sender)
             for event in events:
                 self._chain.state = rules.evolve(self._chain.state, event)
-            if isinstance(call, msg.Accuse):
-                self._remember(call)
             self._chain.events += events
             self._chain.block += 1
-
-    def _remember(self, call: msg.Accuse) -> None:
-        # No event tells which slot was accused; the rules need it to refuse a second accusation.
-        key = (int(call.slot), call.round, 0 if call.slot is Slot.COMMIT else call.a.attempt, call.id)
-        state = self._chain.state
-        self._chain.state = replace(state, accused=state.accused | {key})
 
     def dry_run(self, call: msg.Call) -> list[int]:
         """Codes of a batch's items. Raises `Refused`."""

@@ -201,6 +201,16 @@ class Slashed:
 
 
 @dataclass(frozen=True, slots=True)
+class Accused:
+    """A member signed two different messages for one slot of `round`."""
+
+    round: int
+    id: int
+    slot: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """A generic record."""
 
@@ -213,7 +223,7 @@ class Recorded:
 Event = (
     Invited | Joined | StandingChanged | Carried | Entered | Committed | Revealed | BeaconSet
     | CommitteeDrawn | Held | Balloted | Frozen | BallotOpened | Selected | Elected | Precommitted
-    | Proposed | Voted | OpenVoted | Ended | Slashed | Recorded
+    | Proposed | Voted | OpenVoted | Ended | Slashed | Accused | Recorded
 )  # fmt: skip
 
 EVENTS: dict[str, type[Event]] = {c.__name__: c for c in Event.__args__}

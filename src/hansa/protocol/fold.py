@@ -76,6 +76,9 @@ def evolve(state: State, event: ev.Event) -> State:
             if why == Fault.EQUIVOCATION:
                 return state
             return _now(state, slashed=current.slashed | {id})
+        case ev.Accused():
+            key = (event.slot, event.round, event.attempt, event.id)
+            return replace(state, accused=state.accused | {key})
         case ev.Ended():
             return _ended(state, event)
         case ev.Recorded(round, kind, id):

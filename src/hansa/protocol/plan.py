@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hansa.protocol import rules, selection
+from hansa.protocol import phases, selection
 from hansa.protocol.state import State, quorum
 from hansa.records import Phase
 
@@ -156,7 +156,7 @@ def expected(state: State, kind: str) -> frozenset[int]:
 
 def elapsed(state: State, now: int) -> float:
     """How much of the phase is over: 0 at its start, 1 at its deadline."""
-    if state.phase not in rules.RUNNING:
+    if state.phase not in phases.RUNNING:
         return 0.0
     duration = state.parameters.durations[state.phase - 1]
     return 1 - (state.deadline - now) / duration
@@ -164,7 +164,7 @@ def elapsed(state: State, now: int) -> float:
 
 def next_wake(state: State, now: int) -> int | None:
     """The next time at which a node may have something to do although nothing happened."""
-    if state.phase not in rules.RUNNING:
+    if state.phase not in phases.RUNNING:
         return None
     duration = state.parameters.durations[state.phase - 1]
     start = state.deadline - duration
@@ -183,7 +183,7 @@ def relay_rank(state: State, id: int) -> int:
 
 def next_steps(state: State, know: Knowledge, now: int) -> list[Step]:
     """Steps that are possible now, in the order in which to take them."""
-    if state.phase not in rules.RUNNING:
+    if state.phase not in phases.RUNNING:
         return []
     done = elapsed(state, now)
     if done >= 1:
