@@ -6,7 +6,7 @@ independent of its integer code. All baselines use the trainer, the start and th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,9 +76,12 @@ def pooled(setup: Setup) -> Metrics:
     return _test(setup, _run(setup, [_pooled(setup)])[0])[0]
 
 
-def fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Metrics:
-    """Test metrics of the mean of all updates, weighted by rows, `attacks` (by member) included."""
-    return _test(setup, _run(setup, [_fedavg(setup, attacks)])[0])[0]
+def fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] = ()) -> Metrics:
+    """Test metrics of the mean of all updates, weighted by rows, `attacks` (by member) included.
+
+    Members in `absent` take no part.
+    """
+    return _test(setup, _run(setup, [_fedavg(setup, attacks, absent)])[0])[0]
 
 
 def _run(setup: Setup, jobs: Sequence[Job]) -> list[list[Values]]:
@@ -111,25 +114,26 @@ def _pooled(setup: Setup) -> Job:
     return [model]
 
 
-def _fedavg(setup: Setup, attacks: Mapping[int, Attack]) -> Job:
+def _fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] = ()) -> Job:
     model = setup.base
+    present = [m for m in range(setup.members) if m not in absent]
     published: list[NDArray[np.int32]] = []
     for round_number in range(1, setup.rounds + 1):
         results = yield [
             _task(setup, training_key(attacks.get(m), member_name(m)), model, m, round_number)
-            for m in range(setup.members)
+            for m in present
         ]
         start = _flat(model)
-        updates = [_flat(result.values) - start for result in results]
+        updates = {m: _flat(result.values) - start for m, result in zip(present, results, strict=True)}
         for m, attack in attacks.items():
             generator = np.random.Generator(np.random.PCG64(training_seed(setup.seed, m, round_number)))
             fixed = distort_update(
                 attack, _fixed(updates[m], setup.scale), setup.scale, generator, seen=published
             )
             updates[m] = fixed.astype(np.float64) * 2.0**-setup.scale
-        published = [_fixed(update, setup.scale) for m, update in enumerate(updates) if m not in attacks]
+        published = [_fixed(update, setup.scale) for m, update in updates.items() if m not in attacks]
         weights = np.array([result.examples for result in results], dtype=np.float64)
-        model = _shaped(start + np.average(np.stack(updates), axis=0, weights=weights), model)
+        model = _shaped(start + np.average(np.stack(list(updates.values())), axis=0, weights=weights), model)
     return [model]
 
 
