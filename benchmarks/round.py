@@ -31,8 +31,9 @@ from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Endpoint, Rpc
 from hansa.ledger.transactions import account
-from hansa.node.daemon import Identity, Node, World
+from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
+from hansa.node.world import Identity, World
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol.model import from_arrays

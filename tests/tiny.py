@@ -13,8 +13,9 @@ from hansa import encoding
 from hansa.app import EvaluateTask, TrainResult, TrainTask
 from hansa.crypto import sealing, signatures
 from hansa.ledger.specified import Specified, SpecifiedLedger
-from hansa.node.daemon import Identity, Node, World
+from hansa.node.daemon import Node
 from hansa.node.journal import Journal, open_journal
+from hansa.node.world import Identity, World
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol import plan, rules
@@ -211,4 +212,9 @@ def node(
     return Node(me, made.terms, alter(world) if alter else world)
 
 
-__all__ = ["LENGTH", "Tiny", "TinyTrainer", "join", "node", "party", "signatures", "terms", "tiny"]
+def moved(old: Node, **changes: Any) -> Node:
+    """The same party anew, in a world changed in these fields."""
+    return Node(old.me, old.terms, replace(old.world, **changes))
+
+
+__all__ = ["LENGTH", "Tiny", "TinyTrainer", "join", "moved", "node", "party", "signatures", "terms", "tiny"]

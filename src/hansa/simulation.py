@@ -29,9 +29,10 @@ from hansa.ledger.embedded import Chain, open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Rpc
 from hansa.ledger.transactions import account
-from hansa.node.daemon import Identity, Node, World
+from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
 from hansa.node.onion import Onion
+from hansa.node.world import Identity, World
 from hansa.ports import Entropy, Trainer, View
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg

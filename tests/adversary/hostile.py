@@ -27,7 +27,7 @@ import numpy as np
 from tests.tiny import Tiny, tiny
 
 from hansa import encoding, errors
-from hansa.node.daemon import World
+from hansa.node.world import World
 from hansa.ports import Sealed
 from hansa.protocol.updates import encode_update
 from hansa.protocol.wire import encode_item

@@ -78,7 +78,7 @@ def test_a_ballot_from_another_place_of_the_ring_is_refused():
     made.until(Phase.REVEAL)
     made.nodes[0].step()
     liar = made.nodes[LIAR]
-    liar._send("opening", made.state)
+    liar.messages.send("opening", made.state)
     data = liar.world.journal.get(1, "opening")
     opening = msg.Opening(*_fields(data))
     moved = Ledger(made.ledger(LIAR), shift)
@@ -96,7 +96,7 @@ def _fields(data):
 def test_another_ballot_than_the_committed_one_is_refused():
     made = tiny(training=ONCE)
     made.until(Phase.REVEAL)
-    made.nodes[LIAR]._send("opening", made.state)
+    made.nodes[LIAR].messages.send("opening", made.state)
     opening = msg.Opening(*_fields(made.nodes[LIAR].world.journal.get(1, "opening")))
     for other in (
         replace(opening, ranking=opening.ranking ^ (1 << 240)),
@@ -114,8 +114,8 @@ def test_a_selection_of_others_than_the_best_is_refused():
     made.until(Phase.REVEAL)
     while len(made.state.current.opened) < 5:
         for node in made.nodes:
-            if "opening" not in node._delivered:
-                node._send("opening", made.state)
+            if "opening" not in node.messages.delivered:
+                node.messages.send("opening", made.state)
         items = tuple(msg.Opening(*_fields(n.world.journal.get(1, "opening"))) for n in made.nodes)
         made.ledger().submit(msg.Openings(1, items))
     threshold, cut = selection.threshold_and_cut(made.state)

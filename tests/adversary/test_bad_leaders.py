@@ -26,7 +26,7 @@ def honest():
 
 def wrong_model(made) -> ckpt.Checkpoint:
     """Another model of the right shape, as a checkpoint."""
-    base = made.nodes[0].model(made.state)
+    base = made.nodes[0].models.standing(made.state)
     return ckpt.initial(AggregationTerms(), replace(base.model, values=base.model.values + 99))
 
 
@@ -43,10 +43,10 @@ def propose(made, result: bytes, evidence: bytes) -> int:
     """The leader of this attempt proposes, once all have fixed their own results."""
     leader = made.state.current.leader
     node = next(n for n in made.nodes if n.me.id == leader)
-    honestly, node._send = node._send, muted(node._send)
+    honestly, node.messages.send = node.messages.send, muted(node.messages.send)
     while len(made.state.current.precommits) < len(made.state.current.verifiers):
         assert made.advance()
-    node._send = honestly
+    node.messages.send = honestly
     fields = (1, made.state.current.attempt, result, evidence)
     made.ledger().submit(msg.Propose(*fields, signed(made, leader, "Proposal", *fields)))
     return leader
@@ -208,7 +208,7 @@ def test_every_leader_absent_voids_rounds_and_then_pauses():
         selection=ALL, training=replace(ONCE, max_failed_rounds=2), govern=GovernanceTerms(attempts=3)
     )
     for node in made.nodes:
-        node._send = muted(node._send)
+        node.messages.send = muted(node.messages.send)
     model = made.state.model
     made.run()
     assert made.state.phase is Phase.PAUSED

@@ -30,8 +30,8 @@ ONCE = Training(rounds=1, min_members=4, deadline=100)
 def withhold(made, id: int, kind: str, rounds: frozenset[int]) -> None:
     """Member `id` sends no message of this kind in these rounds."""
     honest = made.nodes[id]
-    send = honest._send
-    honest._send = lambda k, state: False if k == kind and state.round in rounds else send(k, state)
+    send = honest.messages.send
+    honest.messages.send = lambda k, state: False if k == kind and state.round in rounds else send(k, state)
 
 
 def test_a_member_that_withholds_its_layer_is_out_and_comes_back():
@@ -99,8 +99,8 @@ def test_a_blob_shown_to_a_quorum_only_reaches_everybody():
 def test_a_blob_shown_to_too_few_stays_out():
     """Its friends are in league with it and pass nothing on."""
     made = hidden_from({0, 1, 3}, 5, training=ONCE)
-    made.nodes[4]._share = lambda state: False
-    made.nodes[BAD]._share = lambda state: False
+    made.nodes[4].blobs.share = lambda state: False
+    made.nodes[BAD].blobs.share = lambda state: False
     made.run()
     assert available(made) == [frozenset({0, 1, 3, 4})]
     assert faults(made, BAD) == [Fault.WITHHELD_BLOB]

@@ -62,7 +62,7 @@ def test_garbage_over_a_members_message_does_not_silence_it(honest, kind):
     """Anybody may write to the outbox. The victim still gets its own word to the chain, by itself."""
     made = tiny(selection=ALL, training=ONCE)
     victim = made.nodes[VICTIM]
-    while "commit" not in victim._delivered:
+    while "commit" not in victim.messages.delivered:
         victim.step()
     outbox(made, "commit", VICTIM, GARBAGE[kind])
     made.run()
@@ -80,7 +80,7 @@ def test_garbage_in_every_slot_stops_nobody(slot):
     made = tiny(training=ONCE)
     made.until(phases.get(slot, Phase.AVAILABLE))
     for id in range(5):
-        if slot.split("-")[0] not in {s.split(":")[0] for s in made.nodes[id]._delivered}:
+        if slot.split("-")[0] not in {s.split(":")[0] for s in made.nodes[id].messages.delivered}:
             outbox(made, slot, id, b"\x80")
     for stranger in (77, 9999):
         outbox(made, slot, stranger, b"\x80")

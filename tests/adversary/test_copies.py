@@ -36,18 +36,20 @@ def test_a_copied_ballot_commitment_cannot_be_opened():
     """A commitment tells nothing, so it can be copied. It binds its author's id, so the copy never opens."""
     made = tiny(training=ONCE)
     made.until(Phase.AVAILABLE)
-    honest = made.nodes[COPYCAT]._send
-    made.nodes[COPYCAT]._send = lambda kind, state: kind not in ("ballot", "opening") and honest(kind, state)
+    honest = made.nodes[COPYCAT].messages.send
+    made.nodes[COPYCAT].messages.send = lambda kind, state: (
+        kind not in ("ballot", "opening") and honest(kind, state)
+    )
     while VICTIM not in made.state.current.ballots:
         assert made.advance()
         sent = made.nodes[VICTIM].world.journal.get(1, "ballot")
         if sent is not None and COPYCAT not in made.state.current.ballots:
-            commitment = made.nodes[VICTIM]._make("ballot", made.state).commitment
+            commitment = made.nodes[VICTIM].messages._make("ballot", made.state).commitment
             signature = signed(made, COPYCAT, "Ballot", 1, commitment)
             made.ledger().submit(msg.Ballots(1, (msg.Ballot(COPYCAT, commitment, signature),)))
     made.until(Phase.REVEAL)
     assert made.state.current.ballots[COPYCAT] == made.state.current.ballots[VICTIM]
-    theirs = made.nodes[VICTIM]._make("opening", made.state)
+    theirs = made.nodes[VICTIM].messages._make("opening", made.state)
     place = made.state.current.places.index(COPYCAT)
     copied = msg.Opening(COPYCAT, place, theirs.ranking, theirs.stop, theirs.values, theirs.salt)
     assert made.ledger().dry_run(msg.Openings(1, (theirs, copied))) == [0, 16]
@@ -59,8 +61,8 @@ def test_a_copied_ballot_commitment_cannot_be_opened():
 
 def test_who_does_not_open_its_ballot_is_not_selected():
     made = tiny(training=ONCE)
-    honest = made.nodes[COPYCAT]._send
-    made.nodes[COPYCAT]._send = lambda kind, state: kind != "opening" and honest(kind, state)
+    honest = made.nodes[COPYCAT].messages.send
+    made.nodes[COPYCAT].messages.send = lambda kind, state: kind != "opening" and honest(kind, state)
     made.run()
     assert outcomes(made) == [1]
     assert faults(made, COPYCAT) == [Fault.WITHHELD_BALLOT]

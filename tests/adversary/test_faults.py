@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from tests.adversary.hostile import ALL, Dead, Wrapped, faults, findings, outcomes
-from tests.tiny import node, tiny
+from tests.tiny import moved, node, tiny
 
 from hansa import errors
 from hansa.node.journal import open_journal
@@ -116,9 +116,8 @@ def fill(journal, size: int) -> None:
 def test_a_full_disk_is_reported_with_advice_and_nothing_is_lost(honest, tmp_path):
     """The journal cannot grow; as soon as it can, the node goes on and signs what it had not."""
     made = tiny(training=TWICE)
-    victim = made.nodes[2]
     journal = open_journal(tmp_path / "j", made.state.domain, made.parties[2].address)
-    victim.world = replace(victim.world, journal=journal)
+    victim = made.nodes[2] = moved(made.nodes[2], journal=journal)
     size = journal._db.execute("pragma page_count").fetchone()[0]
     journal._db.execute(f"pragma max_page_count = {size}")
     with pytest.raises(errors.Unavailable, match="full") as caught:
@@ -130,7 +129,7 @@ def test_a_full_disk_is_reported_with_advice_and_nothing_is_lost(honest, tmp_pat
     for n in made.nodes:
         n.step()
     victim.step()
-    assert "commit" not in victim._delivered or journal.get(1, "commit") is not None
+    assert "commit" not in victim.messages.delivered or journal.get(1, "commit") is not None
     assert 2 not in made.state.current.commits
     assert any("the disk is full" in text and "Free some space" in text for text in victim.findings)
     journal._db.execute("pragma max_page_count = 1000000")
@@ -169,10 +168,8 @@ def restarted(made, id: int, path, lost: bool):
     old = next(n for n in made.nodes if n.me.id == id)
     old.world.journal._db.close()
     new = node(made, id, journal=open_journal(path, made.state.domain, made.parties[id].address))
-    if not lost:
-        new.world = replace(new.world, kept=old.world.kept)
     new.me = old.me
-    made.nodes[made.nodes.index(old)] = new
+    made.nodes[made.nodes.index(old)] = new if lost else moved(new, kept=old.world.kept)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -180,10 +177,8 @@ def restarted(made, id: int, path, lost: bool):
 def test_a_node_restarted_in_any_phase_ends_with_the_same_model(honest, tmp_path, phase, passes, lost):
     made = tiny(training=TWICE)
     for id in (0, 3):
-        made.nodes[id].world = replace(
-            made.nodes[id].world,
-            journal=open_journal(tmp_path / str(id), made.state.domain, made.parties[id].address),
-        )
+        journal = open_journal(tmp_path / str(id), made.state.domain, made.parties[id].address)
+        made.nodes[id] = moved(made.nodes[id], journal=journal)
     made.until(phase, 1)
     for _ in range(passes):
         made.advance()
@@ -229,15 +224,14 @@ def test_a_node_killed_before_every_single_effect_never_signs_two_messages_for_o
         def entropy(label: str, n: int) -> bytes:
             return hashlib.shake_256(f"{life}/{label}".encode()).digest(n)
 
-        fresh.world = replace(
-            world,
+        world.scheme._entropy = entropy
+        made.nodes[0] = moved(
+            fresh,
             store=Mortal(world.store),
             ledger=Mortal(world.ledger),
             kept=made.nodes[0].world.kept,
             entropy=entropy,
         )
-        fresh.world.scheme._entropy = entropy
-        made.nodes[0] = fresh
 
     born()
     for _ in range(2000):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.adversary.hostile import ALL, Dead, faults, leaders, outcomes, selections
-from tests.tiny import LENGTH, TinyTrainer, tiny
+from tests.tiny import LENGTH, TinyTrainer, moved, tiny
 
 from hansa.protocol.aggregation import weight
 from hansa.records import (
@@ -34,7 +34,7 @@ class Poison(TinyTrainer):
 
 def distance(made) -> float:
     """How far the model is from what all honest members want."""
-    model = made.nodes[0].model(made.state).model
+    model = made.nodes[0].models.standing(made.state).model
     return float(np.abs(model.values / 2**model.layout.scale - 1).max())
 
 
@@ -71,14 +71,14 @@ def test_each_governance_runs_to_the_end(governance):
 def test_a_server_that_lies_is_voted_down_and_nothing_becomes_final():
     made = tiny(server=True, governance=Governance.SERVER, training=replace(TWICE, max_failed_rounds=1))
     server = made.nodes[5]
-    base = server.model
+    base = server.models.standing
 
     def shifted(state):
         model = base(state)
         values = model.model.values + 7
         return replace(model, model=replace(model.model, values=values))
 
-    server.model = shifted
+    server.models.standing = shifted
     made.run()
     assert made.state.phase is Phase.PAUSED
     assert made.state.version == 0
@@ -108,7 +108,7 @@ def test_each_rule_and_optimiser_runs_to_the_end(terms):
     assert len(leaders(made)) == 2
     assert distance(made) < before
     for node in made.nodes:
-        assert node.model(made.state).digest == made.state.model
+        assert node.models.standing(made.state).digest == made.state.model
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean", "multi-krum"])
@@ -130,7 +130,7 @@ def test_sparse_updates_with_error_feedback_lose_nothing():
     made = tiny(training=replace(TWICE, rounds=10, gamma=0.25), selection=ALL)
     made.run()
     assert outcomes(made) == [1] * 10
-    update = made.nodes[0]._opened[1]
+    update = made.nodes[0].blobs._opened[1]
     assert update.indices is not None
     assert update.values.size == LENGTH // 4
     assert made.nodes[0].world.journal.latest("residual", 11) != b""
@@ -206,7 +206,7 @@ def latecomer(staleness: int):
         def train(self, task):
             return busy(task) if task.round == 1 else trainer.train(task)
 
-    node.world = replace(node.world, trainer=Busy())
+    node = moved(node, trainer=Busy())
     made.nodes = [node, *made.nodes[:4]]
     made.run()
     return made, trainer

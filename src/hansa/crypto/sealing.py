@@ -24,8 +24,8 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
-from itertools import pairwise
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
@@ -61,11 +61,11 @@ _SUITE_ID = b"HPKE\x00\x20\x00\x01\x00\x02"
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A parsed grant: ids of its readers in ascending order, hash of the secret, one wrap a reader."""
+    """A parsed grant: ids of its readers in ascending order, hash of the secret, one wrap a reader in a row."""
 
-    readers: tuple[int, ...]
+    readers: list[int]
     commitment: bytes
-    wraps: tuple[bytes, ...]
+    wraps: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,13 @@ class Header:
 
 def public_key(private_key: bytes) -> bytes:
     """X25519 public key (32 bytes) of a private key (32 bytes)."""
-    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+    return _private_key(private_key).public_key().public_bytes_raw()
+
+
+@lru_cache(maxsize=2048)
+def _private_key(private_key: bytes) -> X25519PrivateKey:
+    # Loading a key costs as much as using it.
+    return X25519PrivateKey.from_private_bytes(private_key)
 
 
 def grant_context(federation: bytes, roster: bytes, sender: int) -> bytes:
@@ -120,14 +126,14 @@ def read_grant(data: bytes) -> Grant:
             not rest
         ):
             well_formed = (
-                all(type(i) is int and i >= 0 for i in ids)
-                and all(a < b for a, b in pairwise(ids))
+                set(map(type, ids)) == {int}
+                and ids[0] >= 0
+                and ids == sorted(set(ids))
                 and len(commitment) == 32
-                and len(wraps) == WRAP_BYTES * len(ids) > 0
+                and len(wraps) == WRAP_BYTES * len(ids)
             )
             if well_formed:
-                cut = tuple(wraps[i : i + WRAP_BYTES] for i in range(0, len(wraps), WRAP_BYTES))
-                return Grant(tuple(ids), commitment, cut)
+                return Grant(ids, commitment, wraps)
     raise errors.Untrusted("not a grant: fields, order or sizes are wrong", digest=encoding.digest(data))
 
 
@@ -140,10 +146,10 @@ def open_grant(data: bytes, reader: int, private_key: bytes, context: bytes) -> 
     grant = read_grant(data)
     if reader not in grant.readers:
         raise errors.Untrusted(f"the grant does not name reader {reader}", digest=encoding.digest(data))
-    wrap = grant.wraps[grant.readers.index(reader)]
+    start = WRAP_BYTES * grant.readers.index(reader)
     try:
-        private = X25519PrivateKey.from_private_bytes(private_key)
-        secret = _SUITE.decrypt(wrap, private, _wrap_info(context, reader))
+        wrap = grant.wraps[start : start + WRAP_BYTES]
+        secret = _SUITE.decrypt(wrap, _private_key(private_key), _wrap_info(context, reader))
     except (InvalidTag, ValueError) as e:
         raise errors.Untrusted(
             f"the grant does not open for reader {reader}",

@@ -7,10 +7,13 @@ messages for one slot.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from hansa import errors
+
+SMALL = 4096
+"""Largest value, in bytes, that is kept in memory too."""
 
 SCHEMA = """
 create table if not exists owner (
@@ -28,15 +31,30 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._db = connection
         self._path = path
+        self._small: dict[int, dict[str, bytes | None]] = {}
 
     def get(self, round: int, key: str) -> bytes | None:
         """An entry's value, or None."""
+        entries = self._entries(round)
+        if key not in entries:
+            return None
+        small = entries[key]
+        return self._read(round, key) if small is None else small
+
+    def keys(self, round: int) -> Set[str]:
+        """Keys of a round's entries."""
+        return self._entries(round).keys()
+
+    def _entries(self, round: int) -> dict[str, bytes | None]:
+        """A round's entries, read once; values above `SMALL` bytes stay on the disk."""
+        if round not in self._small:
+            query = "select key, case when length(value) <= ? then value end from entries where round = ?"
+            self._small[round] = dict(self._run(query, (SMALL, round)).fetchall())
+        return self._small[round]
+
+    def _read(self, round: int, key: str) -> bytes | None:
         row = self._run("select value from entries where round = ? and key = ?", (round, key)).fetchone()
         return None if row is None else bytes(row[0])
-
-    def keys(self, round: int) -> set[str]:
-        """Keys of a round's entries."""
-        return {row[0] for row in self._run("select key from entries where round = ?", (round,))}
 
     def put(self, round: int, entries: dict[str, bytes]) -> None:
         """Write entries, all or none.
@@ -50,14 +68,14 @@ class Journal:
                     "insert into entries values (?, ?, ?)", [(round, k, v) for k, v in entries.items()]
                 )
         except sqlite3.IntegrityError as e:
-            if all(self.get(round, k) == v for k, v in entries.items()):
-                return
-            raise errors.Misconfigured(
-                f"{self._path} already holds other entries of round {round}",
-                hint="Two nodes must not share a journal: stop one of them.",
-            ) from e
+            if any(self._read(round, k) != v for k, v in entries.items()):
+                raise errors.Misconfigured(
+                    f"{self._path} already holds other entries of round {round}",
+                    hint="Two nodes must not share a journal: stop one of them.",
+                ) from e
         except sqlite3.Error as e:
             raise self._broken(e) from e
+        self._entries(round).update({k: v if len(v) <= SMALL else None for k, v in entries.items()})
 
     def once(self, round: int, key: str, make: Callable[[], bytes]) -> bytes:
         """The entry's value; made and written first if there is none."""
@@ -78,6 +96,7 @@ class Journal:
         query = """delete from entries where round < ?1 and (key not in ('residual', 'best') or round <
             (select max(round) from entries e where e.key = entries.key and e.round < ?1))"""
         self._run(query, (before,))
+        self._small = {round: entries for round, entries in self._small.items() if round >= before}
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""

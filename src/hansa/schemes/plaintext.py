@@ -7,6 +7,7 @@ readers stay names that grant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from hansa import encoding
 from hansa.crypto import sealing
@@ -38,6 +39,40 @@ def model_context(domain: bytes, version: int, author: int) -> bytes:
     return encoding.encode([domain, "model", version, author])
 
 
+class _Opened:
+    """Updates that were opened lately in this process, whoever opened them.
+
+    A simulation runs many members, and what a blob holds depends on nothing but its bytes, the secret and
+    the context: all three are in the key, so that only who has the secret finds the update.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._used = 0
+        self._found: dict[tuple[Any, ...], Update] = {}
+
+    def take(self, key: tuple[Any, ...], make: Callable[[], Update]) -> Update:
+        """The update of this key, made if it is not there; its arrays cannot be written."""
+        if key not in self._found:
+            self._found[key] = update = make()
+            for array in (update.values, update.indices):
+                if array is not None:
+                    array.flags.writeable = False
+            self._used += _size(key, update)
+            while self._used > self._room:
+                oldest = next(iter(self._found))
+                self._used -= _size(oldest, self._found.pop(oldest))
+            return update
+        return self._found[key]
+
+
+def _size(key: tuple[Any, ...], update: Update) -> int:
+    return len(key[0]) + 2 * update.values.nbytes
+
+
+_OPENED = _Opened(64 * 1024 * 1024)
+
+
 class Plaintext:
     """One party's end of the scheme: its id, its X25519 private key, its randomness."""
 
@@ -63,8 +98,15 @@ class Plaintext:
         """
         commit = state.current.commits[member]
         context = update_context(state.domain, commit.round, member, commit.base)
-        data = self._open(state.domain, state.current.readers, member, blob, context, fetch)
-        update = decode_update(data, limits=self._limits, length=self._length)
+        secret = self._secret(state.domain, state.current.readers, member, blob, fetch)
+        update = _OPENED.take(
+            (blob, secret, context, self._limits, self._length),
+            lambda: decode_update(
+                sealing.open_sealed(blob, secret, context, limit=self._limits.blob),
+                limits=self._limits,
+                length=self._length,
+            ),
+        )
         timestamp, millis, examples = unpack_meta(commit.meta)
         check_update(
             update,
@@ -90,7 +132,9 @@ class Plaintext:
         self, domain: bytes, readers: Readers, author: int, version: int, blob: bytes, fetch: Fetch
     ) -> bytes:
         """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
-        return self._open(domain, readers, author, blob, model_context(domain, version, author), fetch)
+        secret = self._secret(domain, readers, author, blob, fetch)
+        context = model_context(domain, version, author)
+        return sealing.open_sealed(blob, secret, context, limit=self._limits.blob)
 
     def _seal(self, state: State, plaintext: bytes, context: bytes, label: str) -> Sealed:
         secret, grant = self._own_grant(state)
@@ -115,19 +159,15 @@ class Plaintext:
             self._grant = (roster, secret, grant)
         return self._grant[1], self._grant[2]
 
-    def _open(
-        self, domain: bytes, readers: Readers, author: int, blob: bytes, context: bytes, fetch: Fetch
-    ) -> bytes:
-        context_of_grant = sealing.grant_context(domain, self._digest(readers), author)
-        key = (sealing.read_header(blob).grant, context_of_grant)
+    def _secret(self, domain: bytes, readers: Readers, author: int, blob: bytes, fetch: Fetch) -> bytes:
+        """The author's secret, out of the grant that its blob names. Raises as `sealing.open_grant`."""
+        context = sealing.grant_context(domain, self._digest(readers), author)
+        key = (sealing.read_header(blob).grant, context)
         if key not in self._secrets:
             if len(self._secrets) >= SECRETS:
                 self._secrets.clear()
-            self._secrets[key] = sealing.open_grant(
-                fetch(key[0]), self._id, self._private_key, context_of_grant
-            )
-        secret = self._secrets[key]
-        return sealing.open_sealed(blob, secret, context, limit=self._limits.blob)
+            self._secrets[key] = sealing.open_grant(fetch(key[0]), self._id, self._private_key, context)
+        return self._secrets[key]
 
     def _digest(self, readers: Readers) -> bytes:
         # A state keeps its mapping while the round lasts, so that identity is enough.

@@ -1,0 +1,103 @@
+"""The blobs of others in the running round: fetched once, opened, checked, kept, and put back for those who wait."""
+
+from __future__ import annotations
+
+from hansa import errors
+from hansa.node.world import Findings, World
+from hansa.protocol import timing
+from hansa.protocol.aggregation import Contribution
+from hansa.protocol.state import State
+from hansa.protocol.updates import check_usable
+from hansa.records import Phase, Terms, Update
+
+CACHE_VALUES = 16 * 1024 * 1024
+"""Values of opened updates that a node keeps in memory within a round; the others are opened again."""
+
+
+class Blobs:
+    """One node's view of them. `checked` and `refused` are the authors of good and of bad updates."""
+
+    def __init__(self, terms: Terms, world: World, findings: Findings) -> None:
+        self.terms = terms
+        self.world = world
+        self.note = findings.note
+        self.checked: set[int] = set()
+        self.refused: set[int] = set()
+        self.shared: Phase | None = None
+        self._opened: dict[int, Update] = {}
+        self._fetched: tuple[set[bytes], set[bytes]] = (set(), set())
+
+    def turn(self) -> None:
+        """A new round began."""
+        self.checked.clear()
+        self.refused.clear()
+        self.shared = None
+        self._opened.clear()
+        self._fetched = (set(), self._fetched[0])
+
+    def fetch(self, state: State, ids: frozenset[int]) -> bool:
+        """Get and check these authors' updates; says whether anything came of it."""
+        check = self.terms.training.time_check
+        odd = timing.outliers(state.current.commits) if check != "off" else frozenset()
+        for id in sorted(odd & ids):
+            self.note(f"round {state.round}: training time of member {id} is out of proportion to its data")
+        before = len(self.checked) + len(self.refused)
+        for id in sorted(ids):
+            try:
+                if id in odd and check == "reject":
+                    raise errors.Untrusted("training time is out of proportion to its data")
+                self.update(state, id)
+                self.checked.add(id)
+            except errors.Unavailable:
+                continue
+            except errors.Untrusted as e:
+                self.refused.add(id)
+                self.note(f"round {state.round}: update of member {id} refused: {e}")
+        return len(self.checked) + len(self.refused) > before
+
+    def update(self, state: State, id: int) -> Update:
+        """A member's update of this round, opened and checked. Raises `Unavailable`, `Untrusted`."""
+        if id not in self._opened:
+            blob = self.get(state.current.commits[id].digest)
+            update = self.world.scheme.check(state, id, blob, self.get)
+            check_usable(update, self.terms.training.gamma)
+            if sum(u.values.size for u in self._opened.values()) + update.values.size > CACHE_VALUES:
+                return update
+            self._opened[id] = update
+        return self._opened[id]
+
+    def get(self, digest: bytes) -> bytes:
+        """A blob from the own disk, else from the store; kept from then on."""
+        try:
+            return self.world.kept.get(digest, limit=self.world.limits.blob)
+        except (errors.Unavailable, errors.Untrusted):
+            pass
+        try:
+            blob = self.world.store.get(digest, limit=self.world.limits.blob)
+        except errors.Untrusted as e:
+            # The store's fault, not the author's: it may yet give the right bytes.
+            raise errors.Unavailable(f"the store gives other bytes than asked for: {e}") from e
+        self.world.kept.put(blob)
+        self._fetched[0].add(digest)
+        return blob
+
+    def share(self, state: State) -> bool:
+        """Put what was fetched lately into the store where it lacks there."""
+        store, put = self.world.store, 0
+        for digest in sorted(self._fetched[0] | self._fetched[1]):
+            if not store.has(digest):
+                store.put(self.get(digest))
+                put += 1
+        self.shared = state.phase
+        return put > 0
+
+    def contribution(self, state: State, id: int) -> Contribution:
+        """A selected update as the aggregation takes it. Raises as `update`."""
+        update = self.update(state, id)
+        return Contribution(
+            member=id,
+            examples=update.examples,
+            staleness=state.version - update.version,
+            values=update.values,
+            indices=update.indices,
+        )

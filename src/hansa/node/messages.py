@@ -1,0 +1,150 @@
+"""Signed messages of a node: made once, journaled, left for the relays; and relaying those of others."""
+
+from __future__ import annotations
+
+from hansa import encoding, errors
+from hansa.node import outbox
+from hansa.node.blobs import Blobs
+from hansa.node.models import Models
+from hansa.node.world import Findings, Identity, World
+from hansa.ports import View
+from hansa.protocol import messages as msg
+from hansa.protocol import plan, selection
+from hansa.protocol.state import State, to_bitmap
+from hansa.protocol.wire import encode_item
+
+
+class Messages:
+    """What one node says in the running round. `judgement`: by attempt, whether the proposal is right."""
+
+    def __init__(self, me: Identity, world: World, blobs: Blobs, models: Models, findings: Findings) -> None:
+        self.me = me
+        self.world = world
+        self.blobs = blobs
+        self.models = models
+        self.note = findings.note
+        self.delivered: set[str] = set()
+        self.judgement: dict[int, bool] = {}
+        self._spoiled: set[bytes] = set()
+
+    def turn(self) -> None:
+        """A new round began."""
+        self.delivered.clear()
+        self.judgement.clear()
+        self._spoiled.clear()
+
+    def sign(self, state: State, name: str, *values: object) -> bytes:
+        """The own signature of a message."""
+        return self.me.signer.sign(encoding.message_hash(state.domain, name, *values))
+
+    def _slot(self, kind: str, state: State) -> str:
+        return f"{kind}:{state.current.attempt}" if kind in ("proposal", "vote") else kind
+
+    def send(self, kind: str, state: State) -> bool:
+        """Make a message once, and leave it for the relays. Raises `Unavailable`."""
+        slot = self._slot(kind, state)
+        self.world.journal.once(state.round, slot, lambda: encode_item(self._make(kind, state)))
+        if kind == "opening":
+            self.world.store.put(self._entry(state, "values"))
+        self.deliver(kind, state)
+        return True
+
+    def deliver(self, kind: str, state: State) -> None:
+        """Leave a journaled message for the relays."""
+        slot = self._slot(kind, state)
+        data = self.world.journal.get(state.round, slot)
+        assert data is not None
+        outbox.put(self.world.store, state, slot, self.me.id, data)
+        self.delivered.add(slot)
+
+    def _entry(self, state: State, key: str) -> bytes:
+        value = self.world.journal.get(state.round, key)
+        if value is None:
+            raise errors.Unavailable(f"the journal lacks {key!r} of round {state.round}")
+        return value
+
+    def _salt(self, state: State, kind: str) -> bytes:
+        key = f"salt/{kind}"
+        return self.world.journal.once(
+            state.round, key, lambda: self.world.entropy(f"{key}/{state.round}", 32)
+        )
+
+    def _make(self, kind: str, state: State) -> object:
+        current, me, round = state.current, self.me.id, state.round
+        match kind:
+            case "reveal":
+                return msg.Reveal(me, self.me.onion.layer(state.members[me], round))
+            case "availability":
+                for id in sorted(current.revealed - self.blobs.checked - self.blobs.refused):
+                    self.note(f"round {round}: update of member {id} could not be fetched in time")
+                held = to_bitmap(self.blobs.checked & current.revealed)
+                words = [(held >> (256 * k)) & (2**256 - 1) for k in range(4)]
+                return msg.Availability(me, held, self.sign(state, "Availability", round, words))
+            case "ballot":
+                commitment = selection.ballot_commitment(
+                    state.domain, round, me, *self._vote_of(state), self._salt(state, "ballot")
+                )
+                return msg.Ballot(me, commitment, self.sign(state, "Ballot", round, commitment))
+            case "opening":
+                place = current.places.index(me)
+                return msg.Opening(me, place, *self._vote_of(state), self._salt(state, "ballot"))
+            case "precommit":
+                result, salt = self._entry(state, "result"), self._salt(state, "precommit")
+                commitment = selection.precommitment(state.domain, round, me, result, salt)
+                return msg.Precommit(me, commitment, self.sign(state, "Precommit", round, commitment))
+            case "proposal":
+                result = self._entry(state, "result")
+                evidence = self.models.release(state, result)
+                fields = (round, current.attempt, result, evidence)
+                return msg.Propose(*fields, self.sign(state, "Proposal", *fields))
+            case _:
+                approve = self.judgement[current.attempt]
+                salt = self._salt(state, "precommit") if approve else bytes(32)
+                signature = self.sign(state, "Vote", round, current.attempt, current.result, approve)
+                return msg.Vote(me, approve, salt, signature)
+
+    def _vote_of(self, state: State) -> tuple[int, bool, bytes]:
+        ranking = int.from_bytes(self._entry(state, "ranking"), "big")
+        stop = self._entry(state, "stop") == b"\x01"
+        return ranking, stop, encoding.digest(self._entry(state, "values"))
+
+    def waiting(self, view: View) -> dict[str, frozenset[int]]:
+        """By kind, whose messages lie in the outbox and are awaited on the chain."""
+        state = view.state
+        first = plan.relay_rank(state, self.me.id) < plan.RELAYS
+        late = plan.elapsed(state, view.now) >= 0.25
+        waiting: dict[str, frozenset[int]] = {}
+        for kind in plan.kinds_of(state):
+            slot = self._slot(kind, state)
+            awaited = plan.expected(state, kind)
+            if not awaited:
+                continue
+            if self.me.relay and (first or late):
+                found = outbox.senders(self.world.store, state, slot) & awaited
+                waiting[kind] = frozenset(
+                    id for id in found if not self._spoiled or not self._is_spoiled(state, slot, id)
+                )
+            if slot in self.delivered and encoding.digest(self._entry(state, slot)) not in self._spoiled:
+                waiting[kind] = waiting.get(kind, frozenset()) | (awaited & {self.me.id})
+        return waiting
+
+    def _is_spoiled(self, state: State, slot: str, id: int) -> bool:
+        try:
+            return encoding.digest(outbox.get(self.world.store, state, slot, id)) in self._spoiled
+        except (errors.Unavailable, errors.Untrusted):
+            return True
+
+    def relay(self, kind: str, own: bool, view: View) -> bool:
+        """Bring waiting messages to the chain, or only the own one. Raises `Unavailable`."""
+        state = view.state
+        slot = self._slot(kind, state)
+        ids = {self.me.id} if own else self.waiting(view).get(kind, frozenset())
+        # The outbox is open to all: somebody may have put other bytes over the own message.
+        mine = {self.me.id: self._entry(state, slot)} if slot in self.delivered else {}
+        relayed = outbox.relay(
+            self.world.ledger, self.world.store, state, kind, slot, sorted(ids), mine, dry_run=self.me.frugal
+        )
+        self._spoiled |= relayed.spoiled
+        for text in relayed.findings:
+            self.note(text)
+        return relayed.sent or bool(relayed.spoiled)

@@ -1,0 +1,104 @@
+"""The model that stands, the next one as this node computes it, and models that leaders release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hansa import encoding, errors
+from hansa.node.blobs import Blobs
+from hansa.node.world import World
+from hansa.protocol import checkpoint as ckpt
+from hansa.protocol.checkpoint import Checkpoint
+from hansa.protocol.model import from_arrays
+from hansa.protocol.state import State
+from hansa.records import Terms
+
+
+class Models:
+    """Models as one node sees them; all are kept on its own disk."""
+
+    def __init__(self, terms: Terms, world: World, blobs: Blobs) -> None:
+        self.terms = terms
+        self.world = world
+        self.blobs = blobs
+        self._base: Checkpoint | None = None
+
+    def standing(self, state: State) -> Checkpoint:
+        """The model that stands, opened and checked against the digest on the chain.
+
+        Raises `Unavailable`, `Untrusted`.
+        """
+        if self._base is None or self._base.digest != state.model:
+            self._base = self._load_model(state)
+        return self._base
+
+    def fold(self, state: State) -> Checkpoint:
+        """The next model, out of the selected updates. Raises `Unavailable`, `Untrusted`."""
+        contributions = (self.blobs.contribution(state, id) for id in sorted(state.current.selected))
+        result = ckpt.advance(self.terms.aggregation, self.standing(state), contributions)
+        self.world.kept.put(result.data)
+        return result
+
+    def open_proposal(self, state: State) -> bytes:
+        """The proposed model's bytes, kept. Raises `Unavailable`, and `Untrusted` if it is another one."""
+        current = state.current
+        assert current.leader is not None
+        data = self._released(
+            state, current.evidence, current.readers, current.leader, state.version + 1, current.result
+        )
+        self.world.kept.put(data)
+        return data
+
+    def release(self, state: State, result: bytes) -> bytes:
+        """Seal the next model to its readers and store it; gives the digest of the evidence."""
+        try:
+            data = self.world.kept.get(result, limit=self.world.limits.blob)
+        except (errors.Unavailable, errors.Untrusted):
+            data = self.fold(state).data
+        sealed = self.world.scheme.release(state, state.version + 1, data)
+        for blob in (sealed.blob, *sealed.attachments):
+            self.world.store.put(blob)
+        evidence = ckpt.evidence(self.terms.aggregation, state, encoding.digest(sealed.blob))
+        return self.world.store.put(evidence)
+
+    def _released(
+        self,
+        state: State,
+        evidence: bytes,
+        readers: Mapping[int, bytes],
+        author: int,
+        version: int,
+        digest: bytes,
+    ) -> bytes:
+        sealed = self.blobs.get(ckpt.sealed_digest(self.blobs.get(evidence)))
+        data = self.world.scheme.open_release(state.domain, readers, author, version, sealed, self.blobs.get)
+        if encoding.digest(data) != digest:
+            raise errors.Untrusted("the released model is not the one that was proposed", digest=digest)
+        return data
+
+    def _load_model(self, state: State) -> Checkpoint:
+        if state.model_author is None:
+            model, _ = from_arrays(
+                self.world.trainer.initial(self.terms.initial_seed), self.terms.layout.scale
+            )
+            base = ckpt.initial(self.terms.aggregation, model)
+            if base.digest != state.model:
+                raise errors.Untrusted(
+                    "the initial model that the app makes here is not the one of the terms",
+                    hint="Use the library versions that the federation agreed on.",
+                )
+            self.world.kept.put(base.data)
+            return base
+        try:
+            data = self.world.kept.get(state.model, limit=self.world.limits.blob)
+        except (errors.Unavailable, errors.Untrusted):
+            data = self._released(
+                state,
+                state.model_evidence,
+                state.model_readers,
+                state.model_author,
+                state.version,
+                state.model,
+            )
+            self.world.kept.put(data)
+        return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)

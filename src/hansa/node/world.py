@@ -1,0 +1,52 @@
+"""What a node is and what it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hansa.node.journal import Journal
+from hansa.node.onion import Onion
+from hansa.ports import Entropy, Ledger, Scheme, Signer, Store, Trainer
+from hansa.records import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is: its id in the federation, its keys, and the names of its data."""
+
+    id: int
+    signer: Signer
+    onion: Onion
+    training_data: str
+    validation_data: str
+    trains: bool = True
+    relay: bool = True
+    frugal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything a node reaches: ports only. `kept` is its own disk, `store` is shared by all."""
+
+    ledger: Ledger
+    store: Store
+    kept: Store
+    trainer: Trainer
+    scheme: Scheme
+    journal: Journal
+    entropy: Entropy
+    duration: Callable[[int], int] = field(default=lambda _examples: 0)
+    limits: Limits = field(default_factory=Limits)
+
+
+class Findings:
+    """What a node noticed, each thing once, in order."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Add a sentence."""
+        if text not in self.texts:
+            self.texts.append(text)
