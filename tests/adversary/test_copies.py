@@ -44,12 +44,12 @@ def test_a_copied_ballot_commitment_cannot_be_opened():
         assert made.advance()
         sent = made.nodes[VICTIM].world.journal.get(1, "ballot")
         if sent is not None and COPYCAT not in made.state.current.ballots:
-            commitment = made.nodes[VICTIM].messages._make("ballot", made.state).commitment
+            commitment = made.nodes[VICTIM].messages._make("ballot", made.state, {}).commitment
             signature = signed(made, COPYCAT, "Ballot", 1, commitment)
             made.ledger().submit(msg.Ballots(1, (msg.Ballot(COPYCAT, commitment, signature),)))
     made.until(Phase.REVEAL)
     assert made.state.current.ballots[COPYCAT] == made.state.current.ballots[VICTIM]
-    theirs = made.nodes[VICTIM].messages._make("opening", made.state)
+    theirs = made.nodes[VICTIM].messages._make("opening", made.state, {})
     place = made.state.current.places.index(COPYCAT)
     copied = msg.Opening(COPYCAT, place, theirs.ranking, theirs.stop, theirs.values, theirs.salt)
     assert made.ledger().dry_run(msg.Openings(1, (theirs, copied))) == [0, 16]

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from hansa import errors
-from hansa.node.journal import open_journal
+from hansa.node.journal import SMALL, open_journal
 
 WHO = (b"f" * 32, b"w" * 20)
 
@@ -43,25 +43,30 @@ def test_entries_are_written_all_or_none(journal):
     assert journal.keys(1) == {"z"}
 
 
-def test_once_makes_once(journal):
-    made = []
+def test_what_is_kept_in_memory_is_what_lies_on_the_disk(tmp_path):
+    """Small values are kept in memory, large ones are not; nobody can tell."""
+    small, large = b"s" * SMALL, b"l" * (SMALL + 1)
+    first = open_journal(tmp_path / "j", *WHO)
+    assert first.get(1, "small") is None
+    first.put(1, {"small": small, "large": large})
+    for journal in (first, open_journal(tmp_path / "j", *WHO)):
+        assert journal.keys(1) == {"small", "large"}
+        assert (journal.get(1, "small"), journal.get(1, "large"), journal.get(2, "small")) == (
+            small,
+            large,
+            None,
+        )
 
-    def make() -> bytes:
-        made.append(1)
-        return bytes([len(made)])
 
-    assert journal.once(1, "k", make) == journal.once(1, "k", make) == b"\1"
-    assert journal.once(2, "k", make) == b"\2"
-    assert len(made) == 2
-
-
-def test_once_keeps_nothing_when_making_fails(journal):
-    def fail() -> bytes:
-        raise errors.Unavailable("no")
-
-    with pytest.raises(errors.Unavailable):
-        journal.once(1, "k", fail)
-    assert journal.once(1, "k", lambda: b"x") == b"x"
+def test_a_second_node_over_the_same_journal_is_found_out(tmp_path):
+    """Each looked before the other wrote."""
+    one, two = (open_journal(tmp_path / "j", *WHO) for _ in range(2))
+    assert one.get(1, "commit") is two.get(1, "commit") is None
+    one.put(1, {"commit": b"one"})
+    with pytest.raises(errors.Misconfigured, match="already holds other"):
+        two.put(1, {"commit": b"two"})
+    two.put(1, {"commit": b"one"})
+    assert two.get(1, "commit") == b"one"
 
 
 def test_the_latest_entry_before_a_round(journal):

@@ -7,7 +7,7 @@ messages for one slot.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Set
+from collections.abc import Set
 from pathlib import Path
 
 from hansa import errors
@@ -76,14 +76,6 @@ class Journal:
         except sqlite3.Error as e:
             raise self._broken(e) from e
         self._entries(round).update({k: v if len(v) <= SMALL else None for k, v in entries.items()})
-
-    def once(self, round: int, key: str, make: Callable[[], bytes]) -> bytes:
-        """The entry's value; made and written first if there is none."""
-        value = self.get(round, key)
-        if value is None:
-            value = make()
-            self.put(round, {key: value})
-        return value
 
     def latest(self, key: str, before: int) -> bytes | None:
         """The value that an entry had in the last round before `before` that has it, or None."""

@@ -43,7 +43,10 @@ class Messages:
     def send(self, kind: str, state: State) -> bool:
         """Make a message once, and leave it for the relays. Raises `Unavailable`."""
         slot = self._slot(kind, state)
-        self.world.journal.once(state.round, slot, lambda: encode_item(self._make(kind, state)))
+        if self.world.journal.get(state.round, slot) is None:
+            entries: dict[str, bytes] = {}
+            entries[slot] = encode_item(self._make(kind, state, entries))
+            self.world.journal.put(state.round, entries)
         if kind == "opening":
             self.world.store.put(self._entry(state, "values"))
         self.deliver(kind, state)
@@ -63,13 +66,15 @@ class Messages:
             raise errors.Unavailable(f"the journal lacks {key!r} of round {state.round}")
         return value
 
-    def _salt(self, state: State, kind: str) -> bytes:
+    def _salt(self, state: State, kind: str, entries: dict[str, bytes]) -> bytes:
+        """The salt of a commitment; a fresh one goes into `entries`, to be journaled with its message."""
         key = f"salt/{kind}"
-        return self.world.journal.once(
-            state.round, key, lambda: self.world.entropy(f"{key}/{state.round}", 32)
-        )
+        salt = self.world.journal.get(state.round, key)
+        if salt is None:
+            entries[key] = salt = self.world.entropy(f"{key}/{state.round}", 32)
+        return salt
 
-    def _make(self, kind: str, state: State) -> object:
+    def _make(self, kind: str, state: State, entries: dict[str, bytes]) -> object:
         current, me, round = state.current, self.me.id, state.round
         match kind:
             case "reveal":
@@ -82,14 +87,14 @@ class Messages:
                 return msg.Availability(me, held, self.sign(state, "Availability", round, words))
             case "ballot":
                 commitment = selection.ballot_commitment(
-                    state.domain, round, me, *self._vote_of(state), self._salt(state, "ballot")
+                    state.domain, round, me, *self._vote_of(state), self._salt(state, "ballot", entries)
                 )
                 return msg.Ballot(me, commitment, self.sign(state, "Ballot", round, commitment))
             case "opening":
                 place = current.places.index(me)
-                return msg.Opening(me, place, *self._vote_of(state), self._salt(state, "ballot"))
+                return msg.Opening(me, place, *self._vote_of(state), self._salt(state, "ballot", entries))
             case "precommit":
-                result, salt = self._entry(state, "result"), self._salt(state, "precommit")
+                result, salt = self._entry(state, "result"), self._salt(state, "precommit", entries)
                 commitment = selection.precommitment(state.domain, round, me, result, salt)
                 return msg.Precommit(me, commitment, self.sign(state, "Precommit", round, commitment))
             case "proposal":
@@ -99,7 +104,7 @@ class Messages:
                 return msg.Propose(*fields, self.sign(state, "Proposal", *fields))
             case _:
                 approve = self.judgement[current.attempt]
-                salt = self._salt(state, "precommit") if approve else bytes(32)
+                salt = self._salt(state, "precommit", entries) if approve else bytes(32)
                 signature = self.sign(state, "Vote", round, current.attempt, current.result, approve)
                 return msg.Vote(me, approve, salt, signature)
 

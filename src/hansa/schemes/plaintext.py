@@ -7,6 +7,7 @@ readers stay names that grant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from hansa import encoding
@@ -29,6 +30,7 @@ def readers_digest(readers: Mapping[int, bytes]) -> bytes:
     return encoding.digest(encoding.encode([[id, readers[id]] for id in sorted(readers)]))
 
 
+@lru_cache(maxsize=4096)
 def update_context(domain: bytes, round: int, member: int, version: int) -> bytes:
     """What a sealed update is bound to."""
     return encoding.encode([domain, "update", round, member, version])
@@ -84,7 +86,7 @@ class Plaintext:
         self._length = length
         self._grant: tuple[bytes, bytes, bytes] | None = None
         self._roster: tuple[Readers, bytes] | None = None
-        self._secrets: dict[tuple[bytes, bytes], bytes] = {}
+        self._secrets: dict[tuple[bytes, bytes, bytes, int], bytes] = {}
 
     def seal(self, state: State, update: Update) -> Sealed:
         """An update sealed to the readers of its round."""
@@ -161,12 +163,13 @@ class Plaintext:
 
     def _secret(self, domain: bytes, readers: Readers, author: int, blob: bytes, fetch: Fetch) -> bytes:
         """The author's secret, out of the grant that its blob names. Raises as `sealing.open_grant`."""
-        context = sealing.grant_context(domain, self._digest(readers), author)
-        key = (sealing.read_header(blob).grant, context)
+        grant, roster = sealing.read_header(blob).grant, self._digest(readers)
+        key = (grant, domain, roster, author)
         if key not in self._secrets:
             if len(self._secrets) >= SECRETS:
                 self._secrets.clear()
-            self._secrets[key] = sealing.open_grant(fetch(key[0]), self._id, self._private_key, context)
+            context = sealing.grant_context(domain, roster, author)
+            self._secrets[key] = sealing.open_grant(fetch(grant), self._id, self._private_key, context)
         return self._secrets[key]
 
     def _digest(self, readers: Readers) -> bytes:
