@@ -12,10 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 import cbor2
-from eth_abi.abi import encode as abi_encode
 from eth_hash.auto import keccak
 
-from hansa import errors
+from hansa import abi, errors
 
 DOMAIN_TYPE = "EIP712Domain(string name,uint256 chainId,address verifyingContract,bytes32 salt)"
 DOMAIN_NAME = "Hansa"
@@ -35,13 +34,20 @@ TYPES: dict[str, str] = {
 }
 """EIP-712 type of every signed message, by name."""
 
+_ARRAY = "uint256[4]"
+
 
 def digest(data: bytes | memoryview) -> bytes:
     """SHA-256 of a blob: its address in the store."""
     return hashlib.sha256(data).digest()
 
 
+_ATOMS = frozenset({int, bytes, str, bool, float, type(None)})
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _ATOMS:
+        return value
     if isinstance(value, IntEnum):
         return int(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -94,7 +100,7 @@ def decode(data: bytes, *, limit: int = 1024 * 1024) -> Any:
 
 def hash_fields(types: tuple[str, ...], values: tuple[Any, ...]) -> bytes:
     """Keccak-256 of the ABI encoding, as the contract computes it."""
-    return keccak(abi_encode(types, values))
+    return keccak(abi.encode(types, values))
 
 
 @lru_cache(maxsize=64)
@@ -108,6 +114,12 @@ def field_types(name: str) -> tuple[str, ...]:
     """Solidity types of a message's fields, in order."""
     inner = TYPES[name].split("(", 1)[1].rstrip(")")
     return tuple(f.split(" ")[0] for f in inner.split(","))
+
+
+@lru_cache(maxsize=64)
+def _struct_types(name: str) -> tuple[str, ...]:
+    """Types of what a message's hash covers: typeHash and fields, an array by its hash."""
+    return ("bytes32", *("bytes32" if kind == _ARRAY else kind for kind in field_types(name)))
 
 
 def domain_separator(chain_id: int, contract: bytes, salt: bytes) -> bytes:
@@ -124,14 +136,11 @@ def domain_separator(chain_id: int, contract: bytes, salt: bytes) -> bytes:
 
 def message_hash(domain: bytes, name: str, *values: Any) -> bytes:
     """The 32 bytes that a member signs for message `name` (EIP-712)."""
-    types = field_types(name)
-    if "uint256[4]" in types:
-        values = tuple(
-            keccak(abi_encode(("uint256[4]",), (v,))) if t == "uint256[4]" else v
-            for t, v in zip(types, values, strict=True)
-        )
-        types = tuple("bytes32" if t == "uint256[4]" else t for t in types)
-    struct = hash_fields(("bytes32", *types), (type_hash(name), *values))
+    fields = [
+        hash_fields((kind,), (value,)) if kind == _ARRAY else value
+        for kind, value in zip(field_types(name), values, strict=True)
+    ]
+    struct = hash_fields(_struct_types(name), (type_hash(name), *fields))
     return keccak(b"\x19\x01" + domain + struct)
 
 

@@ -9,7 +9,10 @@ from eth_hash.auto import keccak
 from harness import OWNER, Contract, layer, who
 from people import ONION_DEPTH, People
 
+from hansa import errors
 from hansa.errors import AlreadySent, BadSignature, NotInvited, NotLeader
+from hansa.ledger import artefact
+from hansa.ledger.binding import arguments, call_of
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.state import State
@@ -69,6 +72,35 @@ def test_a_committee_member_cannot_change_its_weight_after_the_beacon(scene: Sce
     scene.reach(Phase.AVAILABLE)
     assert 4 in scene.state.current.verifiers
     assert scene.refusal(scene.people.join(scene.state, 4, series=2, resources=65_535)) == AlreadySent.code
+
+
+BACK = 2**256
+
+
+@pytest.mark.parametrize(
+    "offset", [64, 96, 64 + 32 * 6, 32, 0, BACK - 32, BACK - 4, BACK - 1, BACK // 2, BACK - 36]
+)
+@pytest.mark.parametrize("cut", [0, 1, 32, 150, 160, 200])
+def test_a_relay_cannot_send_what_only_the_contract_understands(scene: Scene, offset: int, cut: int) -> None:
+    """A batch cut short, or with its list anywhere: the auditor must see in it what the contract saw.
+
+    Otherwise a relay could make an honest run look forged.
+    """
+    good = scene.people.commits(scene.state, [0]).items[0]
+    nothing = replace(good, id=0, base=0, digest=bytes(32), meta=0, signature=bytes(64))
+    plain = artefact.encode_call(*arguments(msg.Commits(1, (good, nothing))))
+    data = plain[:36] + offset.to_bytes(32, "big") + bytes(max(0, min(offset, 256) - 64)) + plain[68:]
+    data = data[: len(data) - cut]
+    result = scene.contract._transact(OWNER, scene.contract.address, data)
+    try:
+        call = call_of(*artefact.decode_call(data))
+        codes = rules.decide(scene.state, call, scene.contract.now, OWNER)[1]
+    except (errors.Untrusted, errors.Refused):
+        assert result.is_error
+        return
+    assert not result.is_error
+    assert artefact.decode_result("commits", result.output)[0] == tuple(codes)
+    assert codes[0] == 0
 
 
 def test_an_onion_cannot_be_changed_between_commitment_and_beacon(scene: Scene) -> None:

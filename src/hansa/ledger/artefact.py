@@ -12,12 +12,12 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.abi import encode as abi_encode
-from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
 from hansa import errors
+from hansa.abi import decode as abi_decode
+from hansa.abi import decode_as_contract
+from hansa.abi import encode as abi_encode
 
 FOLDER = "contract"
 
@@ -34,10 +34,12 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """An event of the contract: its fields as (name, type, indexed), in order."""
+    """An event of the contract: its fields as (name, type), in order; the indexed ones lie in topics."""
 
     name: str
-    fields: tuple[tuple[str, str, bool], ...]
+    indexed: tuple[tuple[str, str], ...]
+    plain: tuple[str, ...]
+    plain_types: tuple[str, ...]
 
 
 def _read(name: str) -> str:
@@ -84,8 +86,10 @@ def _by_topic() -> dict[bytes, EventType]:
     for entry in abi():
         if entry["type"] == "event":
             topic = keccak(f"{entry['name']}({','.join(_types(entry['inputs']))})".encode())
-            fields = tuple((f["name"], _type(f), bool(f["indexed"])) for f in entry["inputs"])
-            found[topic] = EventType(entry["name"], fields)
+            plain = [f for f in entry["inputs"] if not f["indexed"]]
+            indexed = tuple((f["name"], _type(f)) for f in entry["inputs"] if f["indexed"])
+            names = tuple(f["name"] for f in plain)
+            found[topic] = EventType(entry["name"], indexed, names, _types(plain))
     return found
 
 
@@ -111,14 +115,15 @@ def encode_call(name: str, arguments: Sequence[Any]) -> bytes:
 def decode_call(data: bytes) -> tuple[str, tuple[Any, ...]]:
     """Function name and arguments of a transaction's input.
 
-    Raises `Untrusted` unless the data are the one encoding of a call of the contract.
+    The contract takes calls whose lists lie elsewhere than usual, end early or have bytes behind them, and
+    the audit must understand what it took. Raises `Untrusted`.
     """
     function = _by_selector().get(data[:4])
     if function is None:
         raise errors.Untrusted(f"the contract has no function {data[:4].hex()}")
     try:
-        return function.name, abi_decode(function.inputs, data[4:])
-    except (DecodingError, OverflowError, UnicodeDecodeError) as e:
+        return function.name, decode_as_contract(function.inputs, data)
+    except errors.Untrusted as e:
         raise errors.Untrusted(f"malformed call of {function.name}: {e}") from e
 
 
@@ -126,8 +131,8 @@ def decode_result(name: str, data: bytes) -> tuple[Any, ...]:
     """What a call gave. Raises `Untrusted`."""
     try:
         return abi_decode(functions()[name].outputs, data)
-    except (DecodingError, OverflowError) as e:
-        raise errors.Untrusted(f"the chain gave a malformed result of {name}") from e
+    except errors.Untrusted as e:
+        raise errors.Untrusted(f"the chain gave a malformed result of {name}: {e}") from e
 
 
 def decode_log(topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]]:
@@ -135,12 +140,12 @@ def decode_log(topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any
     event = _by_topic().get(topics[0]) if topics else None
     if event is None:
         raise errors.Untrusted("log of an event that the contract does not have")
-    indexed = [(n, t) for n, t, i in event.fields if i]
-    plain = [(n, t) for n, t, i in event.fields if not i]
+    if len(topics) != len(event.indexed) + 1:
+        raise errors.Untrusted(f"log of {event.name} has {len(topics)} topics")
     try:
-        values = dict(zip((n for n, _ in plain), abi_decode([t for _, t in plain], data), strict=True))
-        for (name, kind), topic in zip(indexed, topics[1:], strict=True):
-            values[name] = abi_decode([kind], topic)[0]
-    except (DecodingError, OverflowError, ValueError) as e:
-        raise errors.Untrusted(f"malformed log of {event.name}") from e
+        values = dict(zip(event.plain, abi_decode(event.plain_types, data), strict=True))
+        for (name, kind), topic in zip(event.indexed, topics[1:], strict=True):
+            values[name] = abi_decode((kind,), topic)[0]
+    except errors.Untrusted as e:
+        raise errors.Untrusted(f"malformed log of {event.name}: {e}") from e
     return event.name, values

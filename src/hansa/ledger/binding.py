@@ -7,7 +7,8 @@ signatures (64 bytes here, `r` and `vs` there) differ.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 from hansa import errors
@@ -54,7 +55,7 @@ ITEMS: dict[type, type] = {
 _BITMAPS = frozenset({"held", "available", "selected", "committee"})
 _FLAGS = frozenset({"stop", "approve"})
 """Booleans that the ABI carries as a word; another value than 0 and 1 stays what it is, for the rules."""
-_ENUMS: dict[tuple[type, str], type] = {
+_ENUMS: dict[tuple[type, str], type[IntEnum]] = {
     (msg.Join, "role"): Role,
     (msg.Status, "standing"): Standing,
     (msg.Move, "kind"): Motion,
@@ -69,25 +70,40 @@ def words(bitmap: int) -> list[int]:
 
 def bitmap(four: Sequence[int]) -> int:
     """One integer from the four words."""
-    return sum(w << (256 * k) for k, w in enumerate(four))
+    a, b, c, d = four
+    return a | b << 256 | c << 512 | d << 768
+
+
+def _halves(signature: bytes) -> tuple[bytes, bytes]:
+    return signature[:32], signature[32:]
+
+
+_OUT: dict[str, Callable[[Any], Sequence[Any]]] = {
+    "signature": _halves,
+    "items": lambda items: ([_out(item) for item in items],),
+    "signatures": lambda pairs: ([(id, *_halves(s)) for id, s in pairs],),
+    "a": lambda claim: (_out(claim),),
+    "b": lambda claim: (_out(claim),),
+    **dict.fromkeys(_BITMAPS, lambda v: (words(v),)),
+    **dict.fromkeys(_FLAGS, lambda v: (int(v),)),
+}
+"""What a field of this name becomes in the contract's arguments; any other field stays as it is."""
+
+
+_OUT_PLANS = {
+    kind: tuple((f.name, _OUT.get(f.name)) for f in dataclasses.fields(kind))
+    for kind in (*FUNCTIONS, *ITEMS.values(), msg.Claim)
+}
 
 
 def _out(value: Any) -> tuple[Any, ...]:
     fields: list[Any] = []
-    for f in dataclasses.fields(value):
-        v = getattr(value, f.name)
-        if f.name in _BITMAPS:
-            fields.append(words(v))
-        elif f.name == "signature":
-            fields += [v[:32], v[32:]]
-        elif f.name == "items" or isinstance(v, msg.Claim):
-            fields.append([_out(item) for item in v] if f.name == "items" else _out(v))
-        elif f.name == "signatures":
-            fields.append([(id, s[:32], s[32:]) for id, s in v])
-        elif f.name in _FLAGS:
-            fields.append(int(v))
-        else:
+    for name, convert in _OUT_PLANS[type(value)]:
+        v = getattr(value, name)
+        if convert is None:
             fields.append(v)
+        else:
+            fields += convert(v)
     return tuple(fields)
 
 
@@ -96,30 +112,47 @@ def arguments(call: msg.Call) -> tuple[str, tuple[Any, ...]]:
     return FUNCTIONS[type(call)], _out(call)
 
 
+def _address(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _member(enum: type[IntEnum], value: int) -> int:
+    return enum(value) if value in list(enum) else value
+
+
+_IN: dict[str, Callable[[Any], Any]] = {
+    "who": _address,
+    "signatures": lambda triples: tuple((id, r + vs) for id, r, vs in triples),
+    "a": lambda claim: _in(msg.Claim, claim),
+    "b": lambda claim: _in(msg.Claim, claim),
+    **dict.fromkeys(_BITMAPS, bitmap),
+    **dict.fromkeys(_FLAGS, lambda v: bool(v) if v in (0, 1) else v),
+}
+"""What the contract's argument for a field of this name becomes."""
+
+
+def _reader(kind: type, name: str) -> Callable[[Iterator[Any]], Any]:
+    """How a field is taken from the arguments that are left."""
+    if name == "signature":
+        return lambda left: next(left) + next(left)
+    if name == "items":
+        return lambda left: tuple(_in(ITEMS[kind], item) for item in next(left))
+    if (kind, name) in _ENUMS:
+        return lambda left: _member(_ENUMS[kind, name], next(left))
+    convert = _IN.get(name)
+    return next if convert is None else lambda left: convert(next(left))
+
+
+_IN_PLANS = {kind: tuple(_reader(kind, f.name) for f in dataclasses.fields(kind)) for kind in _OUT_PLANS}
+_EVENT_PLANS = {
+    name: (kind, tuple((f.name, _IN.get(f.name)) for f in dataclasses.fields(kind)))
+    for name, kind in EVENTS.items()
+}
+
+
 def _in(kind: type, given: Sequence[Any]) -> Any:
-    values = list(given)
-    fields: list[Any] = []
-    for f in dataclasses.fields(kind):
-        v = values.pop(0)
-        if f.name in _BITMAPS:
-            v = bitmap(v)
-        elif f.name == "signature":
-            v = bytes(v) + bytes(values.pop(0))
-        elif f.name == "items":
-            v = tuple(_in(ITEMS[kind], item) for item in v)
-        elif f.name == "signatures":
-            v = tuple((id, bytes(r) + bytes(vs)) for id, r, vs in v)
-        elif kind is msg.Accuse and f.name in ("a", "b"):
-            v = _in(msg.Claim, v)
-        elif isinstance(v, str):
-            v = bytes.fromhex(v.removeprefix("0x"))
-        elif f.name in _FLAGS and v in (0, 1):
-            v = bool(v)
-        elif (kind, f.name) in _ENUMS:
-            enum = _ENUMS[kind, f.name]
-            v = enum(v) if v in iter(enum) else v  # type: ignore[call-overload]
-        fields.append(v)
-    return kind(*fields)
+    left = iter(given)
+    return kind(*[read(left) for read in _IN_PLANS[kind]])
 
 
 def call_of(name: str, given: Sequence[Any]) -> msg.Call:
@@ -132,19 +165,10 @@ def call_of(name: str, given: Sequence[Any]) -> msg.Call:
 
 def event_of(name: str, fields: Mapping[str, Any]) -> Event:
     """The event that a decoded log tells. Raises `Untrusted` for events that are not the contract's."""
-    kind = EVENTS.get(name)
-    if kind is None:
+    if name not in _EVENT_PLANS:
         raise errors.Untrusted(f"log of unknown event {name!r}")
-    values: list[Any] = []
-    for f in dataclasses.fields(kind):
-        v = fields[f.name]
-        if f.name in _BITMAPS:
-            v = bitmap(v)
-        elif isinstance(v, str):
-            v = bytes.fromhex(v.removeprefix("0x"))
-        values.append(v)
-    event: Event = kind(*values)
-    return event
+    kind, plan = _EVENT_PLANS[name]
+    return kind(*[fields[n] if convert is None else convert(fields[n]) for n, convert in plan])
 
 
 def parameter_fields(parameters: Parameters) -> tuple[Any, ...]:

@@ -36,6 +36,9 @@ from hansa.records import AggregationTerms
 
 MAX_TOTAL_WEIGHT: Final = 2**30
 MAX_CONTRIBUTIONS: Final = 2**14
+GROUP: Final = 4
+"""Dense updates that are added at once: all of them lie in memory together."""
+
 _MAX_STALENESS: Final = 2**16
 _CLIP_BITS: Final = 31
 _SORT_CELLS: Final = 1 << 18
@@ -131,14 +134,15 @@ def _ascending_below(indices: NDArray[np.uint32], length: int) -> bool:
 class _Sum:
     """Running sum of weighted vectors: `whole` + `fraction` / 2**16.
 
-    Only stale contributions have weights with a fraction, so a synchronous round never allocates it.
+    Only stale contributions have weights with a fraction, so a synchronous round never allocates it. Dense
+    vectors wait until there are `GROUP` of them: then the long sum goes through memory once for all.
     """
 
     whole: NDArray[np.int64]
     fraction: NDArray[np.int64] | None = None
     weights: int = 0
     count: int = 0
-    _scratch: NDArray[np.int64] = field(default_factory=lambda: np.empty(fixedpoint.BLOCK, np.int64))
+    _waiting: list[tuple[NDArray[np.int32], int]] = field(default_factory=list)
 
     def add(self, c: Contribution, units: int) -> None:
         """Add `units` / 2**16 times a contribution."""
@@ -146,25 +150,40 @@ class _Sum:
         self.count += 1
         if self.weights >> 16 >= MAX_TOTAL_WEIGHT or self.count > MAX_CONTRIBUTIONS:
             raise errors.Misconfigured("the weights sum too high", hint="Lower [aggregation] weight_cap.")
-        self._fold(self.whole, c, units >> 16)
         if units & 0xFFFF:
             if self.fraction is None:
                 self.fraction = np.zeros_like(self.whole)
             self._fold(self.fraction, c, units & 0xFFFF)
+        if c.indices is not None:
+            self._fold(self.whole, c, units >> 16)
+        else:
+            self._waiting.append((c.values, units >> 16))
+            if len(self._waiting) == GROUP:
+                self._fold_waiting()
 
     def _fold(self, into: NDArray[np.int64], c: Contribution, factor: int) -> None:
         for part in fixedpoint.blocks(c.values.size):
-            block = c.values[part]
-            scaled = self._scratch[: block.size]
-            np.multiply(block, factor, out=scaled, dtype=np.int64)
+            scaled = np.multiply(c.values[part], factor, dtype=np.int64)
             if c.indices is None:
                 np.add(into[part], scaled, out=into[part])
             else:
                 # Indices are distinct, so a plain fancy addition loses nothing.
                 into[c.indices[part]] += scaled
 
+    def _fold_waiting(self) -> None:
+        total, scaled = np.empty((2, fixedpoint.BLOCK), np.int64)
+        for part in fixedpoint.blocks(self.whole.size if self._waiting else 0):
+            size = part.stop - part.start
+            total[:size] = self.whole[part]
+            for values, factor in self._waiting:
+                np.multiply(values[part], factor, out=scaled[:size], dtype=np.int64)
+                np.add(total[:size], scaled[:size], out=total[:size])
+            self.whole[part] = total[:size]
+        self._waiting.clear()
+
     def divided(self) -> NDArray[np.int32]:
         """The weighted mean; a mean of int32 is an int32."""
+        self._fold_waiting()
         out = np.empty(self.whole.size, np.int32)
         for part in fixedpoint.blocks(out.size):
             if self.fraction is None:
