@@ -66,8 +66,7 @@ def evolve(state: State, event: ev.Event) -> State:
         case ev.Elected(_, attempt, id):
             chosen = election.choose_leader(state, attempt)
             tried = chosen[1] if chosen else current.tried | {id}
-            zero = bytes(32)
-            return _now(state, attempt=attempt, leader=id, tried=tried, result=zero, evidence=zero, votes={})
+            return _now(state, attempt=attempt, leader=id, tried=tried, votes={})
         case ev.Proposed(_, _, _, result, evidence):
             return _now(state, result=result, evidence=evidence)
         case ev.Slashed(_, id, why):
@@ -142,8 +141,19 @@ def _opened(state: State) -> State:
             verifiers = state.committee & roster
     snapshot: Mapping[int, int] = {i: m.reputation for i, m in state.members.items()}
     readers = {i: m.key for i, m in state.members.items() if i in roster or m.role is Role.SERVER}
-    current = RoundState(roster=roster, readers=readers, verifiers=verifiers, snapshot=snapshot)
-    return replace(state, current=current)
+    last = state.current
+    return replace(
+        state,
+        current=RoundState(
+            roster=roster,
+            readers=readers,
+            verifiers=verifiers,
+            snapshot=snapshot,
+            set_root=last.set_root,
+            result=last.result,
+            evidence=last.evidence,
+        ),
+    )
 
 
 def _ended(state: State, event: ev.Ended) -> State:

@@ -31,8 +31,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """All that is forgotten when the next round opens. Sets hold member ids.
+    """What belongs to one round. Sets hold member ids.
 
+    Only `set_root`, a hash chain over all commitments, and `result` and `evidence`, the last that were
+    proposed, stay until others take their place: on the chain, clearing a word costs more than it is worth.
     `readers`: public sealing keys, as they stood when the round opened, of all who may read updates.
     """
 
