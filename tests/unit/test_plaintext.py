@@ -160,3 +160,25 @@ def test_more_than_the_limit_is_not_opened():
     fetch = {encoding.digest(b): b for b in made.attachments}.__getitem__
     with pytest.raises(errors.Untrusted):
         scheme(1, blob=4000).open_release(DOMAIN, READERS, 2, 7, made.blob, fetch)
+
+
+def test_nobody_opens_what_some_verifiers_could_not():
+    """The author gives its key to readers 0 to 2 only: 3 alone would notice, and could not judge the result."""
+    at = state()
+    cheat = scheme(0)
+    roster = plaintext.readers_digest(READERS)
+    secret, context = b"s" * 32, sealing.grant_context(DOMAIN, roster, 0)
+    cheat._grant = (roster, secret, sealing.make_grant(secret, READERS | {3: bytes(32)}, context))
+    made = cheat.seal(at, update(0))
+    fetch = {encoding.digest(b): b for b in made.attachments}.__getitem__
+    for verifiers, opens in ((frozenset({0, 1}), True), (frozenset({0, 1, 3}), False)):
+        seen = replace(at, current=replace(at.current, verifiers=verifiers))
+        for id in (1, 2):
+            if opens:
+                assert scheme(id).check(seen, 0, made.blob, fetch).member == 0
+            else:
+                with pytest.raises(errors.Untrusted, match="does not serve all"):
+                    scheme(id).check(seen, 0, made.blob, fetch)
+    release = cheat.release(at, 1, b"model")
+    with pytest.raises(errors.Untrusted, match="does not serve all"):
+        scheme(1).open_release(DOMAIN, READERS, 0, 1, release.blob, fetch)

@@ -62,9 +62,9 @@ def test_the_library_opens_what_the_sending_half_seals(size):
 
 def test_every_reader_opens_a_grant_and_the_same_seed_gives_the_same_bytes():
     private, public = keys(5)
-    grant = sealing.make_grant(SECRET, public, CONTEXT, entropy=entropy())
-    assert grant == sealing.make_grant(SECRET, dict(reversed(public.items())), CONTEXT, entropy=entropy())
-    assert grant != sealing.make_grant(SECRET, public, CONTEXT, entropy=entropy(1))
+    grant = sealing.make_grant(SECRET, public, CONTEXT)
+    assert grant == sealing.make_grant(SECRET, dict(reversed(public.items())), CONTEXT)
+    assert grant != sealing.make_grant(bytes(32), public, CONTEXT)
     assert sealing.read_grant(grant).readers == [1, 2, 3, 4, 5]
     for reader, key in private.items():
         assert sealing.open_grant(grant, reader, key, CONTEXT) == SECRET
@@ -73,7 +73,7 @@ def test_every_reader_opens_a_grant_and_the_same_seed_gives_the_same_bytes():
 
 def test_a_grant_opens_for_nobody_else():
     private, public = keys(3)
-    grant = sealing.make_grant(SECRET, {1: public[1], 2: public[2]}, CONTEXT, entropy=entropy())
+    grant = sealing.make_grant(SECRET, {1: public[1], 2: public[2]}, CONTEXT)
     for reader, key, context in (
         (3, private[3], CONTEXT),
         (1, private[2], CONTEXT),
@@ -98,26 +98,45 @@ def test_grant_contexts_differ_in_every_part():
 
 def test_a_sender_cannot_wrap_two_secrets_in_one_grant():
     private, public = keys(2)
-    one, two = (sealing.make_grant(s, public, CONTEXT, entropy=entropy()) for s in (SECRET, bytes(32)))
+    one, two = (sealing.make_grant(s, public, CONTEXT) for s in (SECRET, bytes(32)))
     forged = one[: -sealing.WRAP_BYTES] + two[-sealing.WRAP_BYTES :]
     assert sealing.open_grant(forged, 1, private[1], CONTEXT) == SECRET
     with pytest.raises(errors.Untrusted, match="does not wrap what it commits to"):
         sealing.open_grant(forged, 2, private[2], CONTEXT)
 
 
+def test_a_reader_sees_whether_a_grant_serves_the_others():
+    private, public = keys(3)
+    grant = sealing.make_grant(SECRET, public, CONTEXT)
+    size = sealing.WRAP_BYTES
+    assert sealing.serves(grant, SECRET, public, CONTEXT)
+    assert sealing.serves(grant, SECRET, {2: public[2]}, CONTEXT)
+    for spoiled, served in (
+        (grant[:-1] + b"x", {1, 2}),
+        (grant[: -2 * size] + bytes(size) + grant[-size:], {1, 3}),
+    ):
+        assert sealing.open_grant(spoiled, 1, private[1], CONTEXT) == SECRET
+        for id in public:
+            assert sealing.serves(spoiled, SECRET, {id: public[id]}, CONTEXT) == (id in served)
+    left_out = sealing.make_grant(SECRET, {1: public[1], 2: public[2]}, CONTEXT)
+    assert not sealing.serves(left_out, SECRET, public, CONTEXT)
+    unusable = public | {2: bytes(32)}
+    assert sealing.serves(sealing.make_grant(SECRET, unusable, CONTEXT), SECRET, unusable, CONTEXT)
+
+
 @pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), b"short", b""])
 def test_an_unusable_key_locks_out_only_its_owner(key):
     private, public = keys(3)
-    grant = sealing.make_grant(SECRET, public | {2: key}, CONTEXT, entropy=entropy())
+    grant = sealing.make_grant(SECRET, public | {2: key}, CONTEXT)
     assert sealing.read_grant(grant).readers == [1, 3]
     assert sealing.open_grant(grant, 3, private[3], CONTEXT) == SECRET
     with pytest.raises(errors.Untrusted, match="no reader"):
-        sealing.make_grant(SECRET, {2: key}, CONTEXT, entropy=entropy())
+        sealing.make_grant(SECRET, {2: key}, CONTEXT)
 
 
 def test_the_bytes_of_a_grant():
     _, public = keys(2)
-    grant = sealing.make_grant(SECRET, public, CONTEXT, entropy=entropy())
+    grant = sealing.make_grant(SECRET, public, CONTEXT)
     assert grant[:4] == b"HSG1"
     assert grant[36:42] == bytes([0, 2, 0, 1, 0, 2])
     assert len(grant) == 42 + 2 * sealing.WRAP_BYTES
@@ -142,12 +161,12 @@ def test_the_bytes_of_a_grant():
 def test_a_malformed_grant_is_refused(change):
     _, public = keys(2)
     with pytest.raises(errors.Untrusted, match="not a grant"):
-        sealing.read_grant(change(sealing.make_grant(SECRET, public, CONTEXT, entropy=entropy())))
+        sealing.read_grant(change(sealing.make_grant(SECRET, public, CONTEXT)))
 
 
 def test_a_grant_for_the_largest_roster_can_be_read():
     _, public = keys(1)
-    full = sealing.make_grant(SECRET, dict.fromkeys(range(1024), public[1]), CONTEXT, entropy=entropy())
+    full = sealing.make_grant(SECRET, dict.fromkeys(range(1024), public[1]), CONTEXT)
     assert sealing.read_grant(full).readers == list(range(1024))
 
 

@@ -7,20 +7,22 @@ Gas is fitted to measurements of the contract with all events on, messages in ba
 from __future__ import annotations
 
 from hansa.protocol.model import parameters
-from hansa.records import Terms
+from hansa.records import Governance, Terms
 
 GAS: dict[str, tuple[int, int]] = {
-    "commits": (106_000, 12_500),
-    "reveals": (112_000, 11_700),
-    "availabilities": (30_000, 25_700),
-    "ballots": (126_000, 16_300),
-    "openings": (65_000, 17_200),
-    "select": (146_000, 6_700),
-    "precommits": (62_000, 16_300),
-    "propose": (95_000, 0),
-    "votes": (151_000, 11_300),
+    "commits": (72_000, 12_400),
+    "reveals": (95_000, 11_500),
+    "availabilities": (79_000, 13_700),
+    "ballots": (95_000, 16_300),
+    "openings": (48_000, 13_200),
+    "select": (107_000, 4_900),
+    "precommits": (47_000, 16_200),
+    "propose": (58_000, 0),
+    "votes": (182_000, 11_500),
 }
-"""Call -> gas a round, gas a member-round."""
+"""Call -> gas a round, gas a round and sender."""
+
+BY_VERIFIERS = frozenset({"availabilities", "precommits", "votes"})
 
 SEALING = 1024
 """Bytes that header and tags add to a small blob; a long one has 16 more for each 256 KiB."""
@@ -33,7 +35,19 @@ def gas_of_a_round(terms: Terms, members: int) -> dict[str, int]:
         off |= {"ballots", "openings", "select"}
     if not terms.govern.precommit:
         off |= {"precommits"}
-    return {call: fixed + each * members for call, (fixed, each) in GAS.items() if call not in off}
+    verifiers = min(members, _verifiers(terms, members))
+    senders = {call: verifiers if call in BY_VERIFIERS else members for call in GAS}
+    return {call: fixed + each * senders[call] for call, (fixed, each) in GAS.items() if call not in off}
+
+
+def _verifiers(terms: Terms, members: int) -> int:
+    match terms.governance:
+        case Governance.PEERS:
+            return members
+        case Governance.HYBRID:
+            return terms.govern.committee
+        case _:
+            return len(terms.govern.seats) or 1
 
 
 def update_bytes(terms: Terms) -> int:

@@ -11,7 +11,8 @@ authenticated with every chunk.
 
 AES-GCM does not commit to its key: a hostile sender could craft a blob that two readers open to two
 different updates. A grant therefore carries a hash of the epoch secret, and a reader refuses a wrap of any
-other secret.
+other secret. The ephemeral keys of a grant come from the secret itself: whoever opens its own wrap can tell
+whether the wraps of others are right, so that no sender shares with some readers only and stays unnoticed.
 
 Why the sending half of HPKE is spelled out here: the library's `Suite.encrypt` draws its ephemeral key
 itself, but a simulation must give the same bytes from the same seed. The tests hold this code against the
@@ -98,25 +99,45 @@ def grant_context(federation: bytes, roster: bytes, sender: int) -> bytes:
     return encoding.encode([federation, roster, sender])
 
 
-def make_grant(secret: bytes, readers: Mapping[int, bytes], context: bytes, *, entropy: Entropy) -> bytes:
+def make_grant(secret: bytes, readers: Mapping[int, bytes], context: bytes) -> bytes:
     """Wrap an epoch secret of 32 bytes to the public keys of `readers`, by id.
+
+    The ephemeral key of each wrap comes from the secret, so that whoever knows the secret can make the same
+    grant again and see whether it serves others too (`serves`). The secret must be random.
 
     A reader whose key is no usable X25519 point (wrong length, low order) gets no wrap: by registering such a
     key it locked itself out, and it must not be able to keep others from sealing. Raises `Untrusted` when no
-    usable key is left. Draws 32 bytes of entropy for every reader, in ascending order of ids.
+    usable key is left.
     """
-    wraps: dict[int, bytes] = {}
-    for reader in sorted(readers):
-        ephemeral = _derive_private_key(entropy(KEY_BYTES))
-        try:
-            wraps[reader] = _hpke_seal(secret, readers[reader], _wrap_info(context, reader), ephemeral)
-        except ValueError:
-            continue
+    wraps = _wraps(secret, readers, context)
     if not wraps:
         raise errors.Untrusted("no reader has a usable public key", hint="Check the keys on the roster.")
     count = len(wraps)
     head = _GRANT_MAGIC + _commitment(secret, context) + count.to_bytes(2, "big")
     return head + struct.pack(f">{count}H", *wraps) + b"".join(wraps.values())
+
+
+def serves(grant: bytes, secret: bytes, readers: Mapping[int, bytes], context: bytes) -> bool:
+    """Whether a grant wraps its secret to each of these readers, the one right way. Raises `Untrusted`."""
+    found = read_grant(grant)
+    right = _wraps(secret, readers, context)
+    return right.keys() <= set(found.readers) and all(_wrap(found, id) == w for id, w in right.items())
+
+
+def _wraps(secret: bytes, readers: Mapping[int, bytes], context: bytes) -> dict[int, bytes]:
+    wraps: dict[int, bytes] = {}
+    for reader in sorted(readers):
+        info = _wrap_info(context, reader)
+        try:
+            wraps[reader] = _hpke_seal(secret, readers[reader], info, _derive_private_key(secret + info))
+        except ValueError:
+            continue
+    return wraps
+
+
+def _wrap(grant: Grant, reader: int) -> bytes:
+    start = WRAP_BYTES * grant.readers.index(reader)
+    return grant.wraps[start : start + WRAP_BYTES]
 
 
 def read_grant(data: bytes) -> Grant:
@@ -142,10 +163,8 @@ def open_grant(data: bytes, reader: int, private_key: bytes, context: bytes) -> 
     grant = read_grant(data)
     if reader not in grant.readers:
         raise errors.Untrusted(f"the grant does not name reader {reader}", digest=encoding.digest(data))
-    start = WRAP_BYTES * grant.readers.index(reader)
     try:
-        wrap = grant.wraps[start : start + WRAP_BYTES]
-        secret = _SUITE.decrypt(wrap, _private_key(private_key), _wrap_info(context, reader))
+        secret = _SUITE.decrypt(_wrap(grant, reader), _private_key(private_key), _wrap_info(context, reader))
     except (InvalidTag, ValueError) as e:
         raise errors.Untrusted(
             f"the grant does not open for reader {reader}",

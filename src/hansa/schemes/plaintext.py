@@ -6,11 +6,11 @@ readers stay names that grant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from typing import Any
 
-from hansa import encoding
+from hansa import encoding, errors
 from hansa.crypto import sealing
 from hansa.ports import Entropy, Sealed
 from hansa.protocol.state import State
@@ -72,6 +72,11 @@ def _size(key: tuple[Any, ...], update: Update) -> int:
     return len(key[0]) + 2 * update.values.nbytes
 
 
+@lru_cache(maxsize=256)
+def _serves(grant: bytes, secret: bytes, readers: tuple[tuple[int, bytes], ...], context: bytes) -> bool:
+    return sealing.serves(grant, secret, dict(readers), context)
+
+
 _OPENED = _Opened(64 * 1024 * 1024)
 
 
@@ -86,7 +91,7 @@ class Plaintext:
         self._length = length
         self._grant: tuple[bytes, bytes, bytes] | None = None
         self._roster: tuple[Readers, bytes] | None = None
-        self._secrets: dict[tuple[bytes, bytes, bytes, int], bytes] = {}
+        self._secrets: dict[tuple[Any, ...], bytes] = {}
 
     def seal(self, state: State, update: Update) -> Sealed:
         """An update sealed to the readers of its round."""
@@ -100,7 +105,8 @@ class Plaintext:
         """
         commit = state.current.commits[member]
         context = update_context(state.domain, commit.round, member, commit.base)
-        secret = self._secret(state.domain, state.current.readers, member, blob, fetch)
+        current = state.current
+        secret = self._secret(state.domain, current.readers, current.verifiers, member, blob, fetch)
         update = _OPENED.take(
             (blob, secret, context, self._limits, self._length),
             lambda: decode_update(
@@ -134,7 +140,7 @@ class Plaintext:
         self, domain: bytes, readers: Readers, author: int, version: int, blob: bytes, fetch: Fetch
     ) -> bytes:
         """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
-        secret = self._secret(domain, readers, author, blob, fetch)
+        secret = self._secret(domain, readers, readers.keys(), author, blob, fetch)
         context = model_context(domain, version, author)
         return sealing.open_sealed(blob, secret, context, limit=self._limits.blob)
 
@@ -150,26 +156,35 @@ class Plaintext:
         roster = self._digest(readers)
         if self._grant is None or self._grant[0] != roster:
             label = f"grant/{roster.hex()}"
-            drawn = iter(range(len(readers)))
             secret = self._entropy(label, sealing.SECRET_BYTES)
-            grant = sealing.make_grant(
-                secret,
-                readers,
-                sealing.grant_context(state.domain, roster, self._id),
-                entropy=lambda n: self._entropy(f"{label}/{next(drawn)}", n),
-            )
+            context = sealing.grant_context(state.domain, roster, self._id)
+            grant = sealing.make_grant(secret, readers, context)
             self._grant = (roster, secret, grant)
         return self._grant[1], self._grant[2]
 
-    def _secret(self, domain: bytes, readers: Readers, author: int, blob: bytes, fetch: Fetch) -> bytes:
-        """The author's secret, out of the grant that its blob names. Raises as `sealing.open_grant`."""
-        grant, roster = sealing.read_header(blob).grant, self._digest(readers)
-        key = (grant, domain, roster, author)
+    def _secret(
+        self, domain: bytes, readers: Readers, needed: Set[int], author: int, blob: bytes, fetch: Fetch
+    ) -> bytes:
+        """The author's secret, out of the grant that its blob names, if the grant serves all `needed` readers.
+
+        An update that only some verifiers can open would keep the others from judging the result: they all
+        refuse it, or none. Raises as `sealing.open_grant`.
+        """
+        digest, roster = sealing.read_header(blob).grant, self._digest(readers)
+        key = (digest, domain, roster, author, frozenset(needed))
         if key not in self._secrets:
             if len(self._secrets) >= SECRETS:
                 self._secrets.clear()
-            context = sealing.grant_context(domain, roster, author)
-            self._secrets[key] = sealing.open_grant(fetch(grant), self._id, self._private_key, context)
+            grant, context = fetch(digest), sealing.grant_context(domain, roster, author)
+            secret = sealing.open_grant(grant, self._id, self._private_key, context)
+            keys = tuple((id, readers[id]) for id in sorted(needed & readers.keys()))
+            if not _serves(grant, secret, keys, context):
+                raise errors.Untrusted(
+                    f"the grant of member {author} does not serve all who need it",
+                    hint="Its author shares with some readers only.",
+                    digest=digest,
+                )
+            self._secrets[key] = secret
         return self._secrets[key]
 
     def _digest(self, readers: Readers) -> bytes:
