@@ -53,8 +53,14 @@ def anvil(*options: str, port: int = 0) -> Iterator[str]:
         try:
             address = _address(process)
             # A pipe that nobody reads would stop the node after a few hundred log lines.
-            Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
-            yield f"http://{address}"
+            reader = Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True)
+            reader.start()
+            try:
+                yield f"http://{address}"
+            finally:
+                # It must have met the end before the pipe is closed under it.
+                process.kill()
+                reader.join()
         finally:
             process.kill()
 

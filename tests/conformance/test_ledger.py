@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hansa.crypto import sealing
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy, founded
-from hansa.ledger.rpc import Endpoint
+from hansa.ledger.rpc import Endpoint, Rpc
 from hansa.ledger.specified import Specified, SpecifiedLedger
 from hansa.ledger.transactions import account
 from hansa.protocol import messages as msg
@@ -35,6 +36,22 @@ TERMS = Parameters(
     durations=(1000,) * 7,
 )
 MODEL = encoding.digest(b"model")
+
+
+class Counting:
+    """A chain that notes the methods of each exchange."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self.rpc = rpc
+        self.exchanges: list[list[str]] = []
+
+    def request(self, method: str, params: Sequence[Any] = ()) -> Any:
+        self.exchanges.append([method])
+        return self.rpc.request(method, params)
+
+    def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        self.exchanges.append([method for method, _ in calls])
+        return self.rpc.batch(calls)
 
 
 @dataclass
@@ -146,10 +163,51 @@ def test_the_fold_equals_the_specification(place: Place) -> None:
     assert sorted(state.current.places) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("kind", ["anvil", "embedded"])
+def test_a_call_and_the_view_after_it_take_two_exchanges(kind: str, tmp_path: Path) -> None:
+    """The embedded chain, where an exchange is a function call, does not wait for receipts: one more."""
+    with ExitStack() as stack:
+        if kind == "anvil":
+            chain: Any = Endpoint(stack.enter_context(anvil(*ZERO_FEE, "--timestamp", str(START))), 31337)
+        else:
+            chain = stack.enter_context(open_chain(tmp_path / "chain.sqlite", Genesis(1, START)))
+        rpc = Counting(chain)
+        ledger = filled(_place(rpc, account(PARTIES[0].secret)))
+        domain = ledger.view().state.domain
+        for id in range(3):
+            rpc.exchanges.clear()
+            ledger.submit(msg.Commits(1, (commit(domain, id),)))
+            assert set(ledger.view().state.current.commits) == set(range(id + 1))
+            assert len(rpc.exchanges) == (2 if kind == "anvil" else 3)
+            ledger.view()
+            assert rpc.exchanges[-1] == ["eth_getBlockByNumber"]
+            assert len(rpc.exchanges) == (3 if kind == "anvil" else 4)
+
+
+def test_a_view_after_calls_of_others_shows_them() -> None:
+    """Another process sends, before and after the own call; one fold sees all in one view."""
+    with anvil(*ZERO_FEE, "--timestamp", str(START)) as url:
+        rpc = Endpoint(url, 31337)
+        place = _place(rpc, account(PARTIES[0].secret))
+        ledger = filled(place)
+        assert place.deployment
+        theirs = Endpoint(url, 31337)
+        signer = account(PARTIES[1].secret)
+        other = EvmLedger(theirs, place.deployment, Fold(theirs, place.deployment), signer, lambda: START)
+        domain = ledger.view().state.domain
+        other.submit(msg.Commits(1, (commit(domain, 0),)))
+        ledger.submit(msg.Commits(1, (commit(domain, 1),)))
+        other.submit(msg.Commits(1, (commit(domain, 2),)))
+        assert place.fold
+        place.fold.expire(10**6)  # a receipt that names a block which is not there
+        assert set(ledger.view().state.current.commits) == {0, 1, 2}
+        assert set(other.view().state.current.commits) == {0, 1, 2}
+
+
 def test_a_reorganisation_takes_back_what_it_undid() -> None:
     """On anvil: two blocks vanish, the fold goes back, and the same message is taken again."""
     with anvil(*ZERO_FEE, "--timestamp", str(START)) as url:
-        rpc = Endpoint(url, 31337)
+        rpc = Counting(Endpoint(url, 31337))
         place = _place(rpc, account(PARTIES[0].secret))
         ledger = filled(place)
         domain = ledger.view().state.domain
@@ -163,3 +221,13 @@ def test_a_reorganisation_takes_back_what_it_undid() -> None:
         again = EvmLedger(rpc, place.deployment, place.fold, account(PARTIES[1].secret), lambda: START)
         again.submit(msg.Commits(1, (commit(domain, 0), commit(domain, 1))))
         assert set(ledger.view().state.current.commits) == {0, 1}
+        rpc.request("anvil_reorg", (1, []))
+        assert not ledger.view().state.current.commits
+        # The own nonces are free again too: no transaction waits for one that is gone.
+        rpc.exchanges.clear()
+        ledger.submit(msg.Commits(1, (commit(domain, 2),)))
+        assert [methods[0] for methods in rpc.exchanges] == [
+            "eth_getTransactionCount",
+            "eth_sendRawTransactionSync",
+        ]
+        assert set(ledger.view().state.current.commits) == {2}

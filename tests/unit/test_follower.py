@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ class MadeUp:
         self.before_call: list[Any] = []
         self.change: Any = lambda log: log
         self.asked: list[tuple[int, int]] = []
+        self.exchanges = 0
+        self.order: Any = range
 
     def grow(self, count: int = 1) -> None:
         self.blocks += [self.rng.randbytes(32) for _ in range(count)]
@@ -58,19 +61,21 @@ class MadeUp:
         return answer
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        return [self.answer(method, params) for method, params in calls]
+        self.exchanges += 1
+        answers = {place: self.answer(*calls[place]) for place in self.order(len(calls))}
+        return [answers[place] for place in range(len(calls))]
 
     def answer(self, method: str, params: Sequence[Any]) -> Any:
         if self.before_call:
             self.before_call.pop(0)()
-        if method == "eth_blockNumber":
-            return quantity(len(self.blocks) - 1)
         if method == "eth_getBlockByNumber":
-            height = number(params[0])
+            height = len(self.blocks) - 1 if params[0] == "latest" else number(params[0])
             if height >= len(self.blocks):
                 return None
             parent = self.blocks[height - 1] if height else bytes(32)
             return {
+                "number": quantity(height),
+                "timestamp": quantity(1000 + height),
                 "hash": hexed(self.blocks[height]),
                 "parentHash": hexed(parent),
                 "extraData": "0x" + "00" * 97,
@@ -93,8 +98,8 @@ class Reader:
         self.held: list[tuple[int, bytes, int]] = []
         self.rollbacks: list[int] = []
 
-    def poll(self) -> None:
-        rolled_back, logs = self.follower.poll()
+    def poll(self, known: int | None = None) -> None:
+        rolled_back, logs = self.follower.poll(known)
         if rolled_back is not None:
             self.rollbacks.append(rolled_back)
             self.held = [log for log in self.held if log[0] <= rolled_back]
@@ -243,3 +248,93 @@ def test_logs_of_another_branch_are_not_taken() -> None:
     chain.change = lambda log: log
     reader.catch_up()
     assert reader.held == reader.expected()
+
+
+def test_a_poll_takes_one_exchange_where_the_block_is_known() -> None:
+    chain = MadeUp()
+    reader = Reader(chain)
+    chain.grow(3)
+    reader.poll()
+    for grown in (1, 4):
+        chain.grow(grown)
+        chain.exchanges = 0
+        reader.poll(known=len(chain.blocks) - 1)
+        assert chain.exchanges == 1
+        assert reader.held == reader.expected()
+        reader.poll()
+        assert chain.exchanges == 2  # nothing new
+        assert reader.follower.caught_up
+        assert reader.follower.head.timestamp == 1000 + len(chain.blocks) - 1
+    chain.grow()
+    reader.poll()
+    assert chain.exchanges == 4  # the newest block, then what it brought
+    assert reader.held == reader.expected()
+
+
+@pytest.mark.parametrize("deep", [1, 2, 5])
+@pytest.mark.parametrize("known", [8, 12, 13, 20])
+def test_a_known_block_that_is_gone_or_not_the_newest_misleads_nobody(deep: int, known: int) -> None:
+    chain = MadeUp()
+    reader = Reader(chain)
+    chain.grow(10)
+    reader.catch_up()
+    chain.turn_over(deep, deep + 3)
+    reader.poll(known=known)
+    (fork,) = reader.rollbacks
+    assert fork <= 10 - deep
+    reader.catch_up()
+    assert reader.held == reader.expected()
+    chain.grow(5)
+    reader.poll(known=15)
+    assert not reader.follower.caught_up
+    assert reader.follower.head.number == 18
+    reader.catch_up()
+    assert reader.follower.caught_up
+    assert reader.held == reader.expected()
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_a_chain_that_turns_over_within_the_batch_gives_nothing_false(call: int) -> None:
+    for deep, grown in [(1, 1), (2, 2), (1, 2), (3, 1)]:
+        for seed in range(20):
+            chain = MadeUp(seed)
+            reader = Reader(chain)
+            chain.grow(5)
+            reader.catch_up()
+            chain.grow(3)
+            turn = partial(chain.turn_over, deep, grown)
+            chain.before_call = [lambda: None] * call + [turn]
+            reader.poll(known=8)
+            reader.catch_up()
+            assert reader.held == reader.expected()
+
+
+def test_a_chain_that_turns_over_and_back_is_read_again() -> None:
+    chain = MadeUp()
+    reader = Reader(chain)
+    chain.grow(10)
+    reader.catch_up()
+    first = list(chain.blocks)
+    chain.turn_over(3, 3)
+    reader.poll()
+    assert reader.rollbacks
+    chain.blocks = first
+    reader.catch_up()
+    assert reader.held == reader.expected()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_block_that_comes_while_a_batch_is_answered_in_any_order_is_not_missed(seed: int) -> None:
+    """A node may read the logs before that block comes, and the newest block after."""
+    rng = random.Random(seed)
+    chain = MadeUp(seed)
+    chain.order = lambda n: rng.sample(range(n), n)
+    reader = Reader(chain)
+    for _ in range(30):
+        chain.grow(rng.randrange(3))
+        chain.before_call = [lambda: None] * rng.randrange(6) + [chain.grow]
+        reader.poll(known=rng.choice([None, len(chain.blocks) - 1]))
+    chain.before_call = []
+    reader.catch_up()
+    assert reader.held == reader.expected()
+    assert reader.rollbacks == []

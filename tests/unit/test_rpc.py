@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from eth_abi.abi import encode
 
 import hansa.ledger.embedded  # noqa: F401, its py-evm raises Python's recursion limit
@@ -26,6 +35,9 @@ class Node:
     def __init__(self) -> None:
         self.answer: Answer = honest
         self.posts = 0
+        self.connections: set[Any] = set()
+        self.headers: dict[str, str] = {}
+        self.hang_up = False
         node = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -33,12 +45,16 @@ class Node:
 
             def do_POST(self) -> None:
                 node.posts += 1
+                node.connections.add(self.client_address)
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 status, content = node.answer(body)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
+                for name, value in node.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
+                self.close_connection |= node.hang_up
 
             def log_message(self, *arguments: Any) -> None:
                 pass
@@ -135,6 +151,71 @@ def test_a_node_that_drips_times_out(node: Node) -> None:
     node.answer = lambda calls: (200, b" " * 1_000_000)
     with pytest.raises(errors.Unavailable, match="did not answer"):
         endpoint.request("a")
+
+
+def test_a_connection_that_the_node_closed_meanwhile_is_opened_again_without_a_pause(node: Node) -> None:
+    endpoint = node.endpoint(attempts=1)
+    endpoint.request("a")
+    for _ in range(2):
+        node.hang_up = True
+        endpoint.request("a")
+        node.hang_up = False
+        assert endpoint.request("a", (1,)) == [1]
+    assert node.pauses == []
+    assert len(node.connections) == 3
+
+
+def test_one_connection_serves_all_requests_and_nothing_of_a_failure_reaches_the_next(node: Node) -> None:
+    endpoint = node.endpoint(attempts=1, limit=1000)
+    for _ in range(5):
+        endpoint.request("a")
+    assert len(node.connections) == 1
+    node.answer = lambda calls: (200, b" " * 2000 + b'[{"id": 0, "result": "late"}]')
+    with pytest.raises(errors.Untrusted):
+        endpoint.request("a")
+    node.answer = honest
+    assert endpoint.request("a", (1,)) == [1]
+
+
+def test_a_redirect_is_not_followed(node: Node) -> None:
+    other = Node()
+    node.headers["Location"] = other.url
+    node.answer = lambda calls: (307, b"")
+    with pytest.raises(errors.Unavailable, match="HTTP status 307"):
+        node.endpoint(attempts=1).request("a")
+    assert other.posts == 0
+
+
+def test_a_node_whose_certificate_nobody_vouches_for_is_not_spoken_to(node: Node, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(alternative, critical=False).sign(key, SHA256())
+    plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "both.pem").write_bytes(key.private_bytes(*plain) + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    node.server.socket = context.wrap_socket(node.server.socket, server_side=True)
+    url = node.url.replace("http:", "https:")
+    with pytest.raises(errors.Unavailable, match="SSLCertVerificationError"):
+        Endpoint(url, 7, attempts=1).request("a")
+    assert node.posts == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8545", "ftp://host/", "http://", "http://host:port", "http://[::"]
+)
+def test_what_is_no_url_of_http_is_misconfigured(url: str) -> None:
+    with pytest.raises(errors.Misconfigured) as caught:
+        Endpoint(url, 7)
+    assert caught.value.hint
+
+
+def test_an_address_of_ipv6_needs_no_port() -> None:
+    connection = Endpoint("http://[::1]", 7)._connection
+    assert (connection.host, connection.port) == ("::1", 80)
 
 
 def test_a_failure_is_retried(node: Node) -> None:

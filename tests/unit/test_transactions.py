@@ -17,7 +17,8 @@ from hansa import errors
 from hansa.ledger import transactions
 from hansa.ledger.blocks import decode
 from hansa.ledger.rpc import REFUSED, Fault, error_of, hexed, quantity, unhex
-from hansa.ledger.transactions import MAX_GAS, Call, Fee, Receipt, Sender, sign_transaction
+from hansa.ledger.sender import Habits, Receipt, Sender
+from hansa.ledger.transactions import MAX_GAS, Call, Fee, sign_transaction
 
 SECRET = bytes(range(1, 33))
 SIGNER = transactions.account(SECRET)
@@ -34,6 +35,7 @@ class Node:
         self.chain: list[list[bytes]] = [[]]
         self.mined: dict[bytes, int] = {}
         self.calls: list[str] = []
+        self.exchanges = 0
         self.sent: list[bytes] = []
         self.answers: dict[str, Callable[[Sequence[Any]], Any]] = {}
         self.estimate = 30_000
@@ -66,12 +68,15 @@ class Node:
         return answer
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        self.exchanges += 1
         return [self.answer(method, params) for method, params in calls]
 
     def answer(self, method: str, params: Sequence[Any]) -> Any:
         self.calls.append(method)
         if method in self.answers:
             return self.answers[method](params)
+        if not hasattr(self, method):
+            return Fault(-32601, f"the method {method} does not exist")
         return getattr(self, method)(*params)
 
     def eth_sendRawTransaction(self, raw: str) -> Any:
@@ -130,6 +135,27 @@ class Node:
 
     def eth_call(self, call: dict[str, str], tag: str) -> Any:
         return "0x"
+
+
+class Prompt(Node):
+    """A node that mines at once."""
+
+    def eth_sendRawTransaction(self, raw: str) -> Any:
+        answer = super().eth_sendRawTransaction(raw)
+        if self.nonce in self.pool:
+            self.mine()
+        return answer
+
+
+class Waiting(Prompt):
+    """One that gives the receipt in return, as EIP-7966 says."""
+
+    def eth_sendRawTransactionSync(self, raw: str) -> Any:
+        answer = self.eth_sendRawTransaction(raw)
+        if isinstance(answer, Fault):
+            return answer
+        receipt = self.answer("eth_getTransactionReceipt", (answer,))
+        return receipt or Fault(4, "the transaction was added to the pool but was not processed in time")
 
 
 class Clock:
@@ -418,3 +444,182 @@ def test_answers_of_the_wrong_shape_are_untrusted(method: str, answer: Any) -> N
     node.answers[method] = lambda params: answer
     with pytest.raises(errors.Untrusted):
         sender(node, mining(node)).send([Call(TO, b"")])
+
+
+def test_a_chain_that_mines_at_once_takes_one_exchange_for_each_call() -> None:
+    node = Waiting()
+    steady = sender(node)
+    for _ in range(2):
+        assert isinstance(steady.send([CALL])[0], Receipt)
+    for calls in (1, 1, 5):
+        node.calls.clear()
+        node.exchanges = 0
+        receipts = steady.send([CALL] * calls)
+        assert node.exchanges == 1
+        assert {c for c in node.calls if "Receipt" not in c} == {"eth_sendRawTransactionSync"}
+        blocks = [r.block for r in receipts if isinstance(r, Receipt)]
+        assert len(blocks) == calls
+        assert blocks == sorted(blocks)
+    assert node.nonce == len(node.sent) == 9
+
+
+def test_what_one_sender_learnt_of_the_chain_serves_the_others() -> None:
+    node = Waiting()
+    habits = Habits()
+    sender(node, habits=habits).send([CALL])
+    node.calls.clear()
+    sender(node, habits=habits).send([CALL])
+    assert "eth_sendRawTransactionSync" in node.calls
+    assert "eth_sendRawTransaction" not in node.calls
+
+
+def test_a_node_that_knows_no_waiting_is_asked_for_it_once() -> None:
+    node = Prompt()
+    steady = sender(node)
+    for _ in range(5):
+        assert isinstance(steady.send([CALL])[0], Receipt)
+    assert node.calls.count("eth_sendRawTransactionSync") == 1
+    assert node.calls.count("eth_getTransactionCount") == 1 + 5
+    assert node.nonce == len(node.sent) == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"confirmations": 1}])
+def test_a_chain_that_takes_its_time_is_not_made_to_wait(options: dict[str, Any]) -> None:
+    node = Waiting() if options else Node()
+    steady = sender(node, mining(node), **options)
+    for _ in range(4):
+        assert isinstance(steady.send([CALL])[0], Receipt)
+    assert "eth_sendRawTransactionSync" not in node.calls
+
+
+def test_a_chain_that_mines_at_once_no_more_is_waited_for_as_any_other() -> None:
+    node = Waiting()
+    steady = sender(node, mining(node))
+    for _ in range(3):
+        steady.send([CALL])
+    node.answers["eth_sendRawTransaction"] = lambda params: Node.eth_sendRawTransaction(node, *params)
+    node.answers["eth_sendRawTransactionSync"] = lambda params: (
+        Node.eth_sendRawTransaction(node, *params) and Fault(4, "not processed in time")
+    )
+    for _ in range(3):
+        assert isinstance(steady.send([CALL])[0], Receipt)
+    assert node.calls.count("eth_sendRawTransactionSync") == 3
+    assert node.nonce == len(set(node.sent)) == 6
+
+
+@pytest.mark.parametrize("message", ["nonce too low", "already known", "any other"])
+def test_a_call_whose_receipt_was_lost_on_the_way_counts_once(message: str) -> None:
+    """An endpoint sends anew when the answer is lost: the node then says no to what it has."""
+    node = Waiting()
+    steady = sender(node)
+    for _ in range(2):
+        steady.send([CALL])
+    node.answers["eth_sendRawTransactionSync"] = lambda params: (
+        node.eth_sendRawTransaction(*params) and Fault(-32000, message)
+    )
+    for _ in range(3):
+        assert isinstance(steady.send([CALL])[0], Receipt)
+    assert node.nonce == len(node.mined) == len(set(node.sent)) == 5
+
+
+def test_a_chain_with_fees_is_asked_for_them_before_each_call() -> None:
+    node = Waiting(base_fee=100)
+    steady = sender(node)
+    for base_fee in (100, 500, 2000):
+        node.base_fee = base_fee
+        assert isinstance(steady.send([CALL])[0], Receipt)
+    assert node.calls.count("eth_getBlockByNumber") == 3
+    assert node.calls.count("eth_sendRawTransactionSync") == 2
+
+
+def test_fees_that_begin_are_paid() -> None:
+    node = Waiting()
+    steady = sender(node)
+    for _ in range(3):
+        steady.send([CALL])
+    node.base_fee = 50
+    assert isinstance(steady.send([CALL])[0], Receipt)
+
+
+@pytest.mark.parametrize("make", [Prompt, Waiting])
+def test_a_nonce_that_was_used_elsewhere_is_asked_for_again(make: type[Node]) -> None:
+    node = make()
+    steady = sender(node)
+    for k in range(5):
+        assert isinstance(steady.send([CALL])[0], Receipt)
+        sender(node).send([Call(TO, b"other" + bytes([k]), 50_000)])
+    assert node.nonce == len(node.mined) == 10
+    # It is no reason to send in another way from then on.
+    assert node.calls.count("eth_sendRawTransactionSync") >= (5 if make is Waiting else 1)
+
+
+def test_a_receipt_that_cannot_be_read_stops_no_later_call() -> None:
+    node = Waiting()
+    steady = sender(node)
+    for _ in range(2):
+        steady.send([CALL])
+    node.answers["eth_sendRawTransactionSync"] = lambda params: {
+        **node.eth_sendRawTransactionSync(*params),
+        "status": "yes",
+    }
+    with pytest.raises(errors.Untrusted):
+        steady.send([CALL])
+    del node.answers["eth_sendRawTransactionSync"]
+    assert isinstance(steady.send([CALL])[0], Receipt)
+    assert node.nonce == 4
+
+
+def test_a_failure_that_comes_with_its_receipt_tells_the_contracts_reason() -> None:
+    node = Waiting()
+    steady = sender(node)
+    for _ in range(2):
+        steady.send([CALL])
+    node.status = "0x0"
+    node.answers["eth_call"] = lambda params: Fault(
+        3, "execution reverted", REFUSED + (3).to_bytes(32, "big")
+    )
+    assert isinstance(steady.send([CALL])[0], errors.WrongPhase)
+    node.status = "0x1"
+    assert isinstance(steady.send([CALL])[0], Receipt)
+
+
+def test_what_a_connection_that_broke_has_sent_is_not_sent_on_the_same_nonce_again() -> None:
+    node = Waiting()
+    steady = sender(node)
+    for _ in range(2):
+        steady.send([CALL])
+
+    def broken(params: Sequence[Any]) -> Any:
+        node.eth_sendRawTransaction(*params)
+        raise errors.Unavailable("connection lost")
+
+    node.answers["eth_sendRawTransactionSync"] = broken
+    with pytest.raises(errors.Unavailable):
+        steady.send([CALL])
+    del node.answers["eth_sendRawTransactionSync"]
+    assert isinstance(steady.send([Call(TO, b"other", 50_000)])[0], Receipt)
+    assert node.nonce == 4
+
+
+def test_nonces_that_a_reorganisation_freed_are_used_again() -> None:
+    node = Prompt()
+    steady = sender(node)
+    for k in range(3):
+        steady.send([Call(TO, bytes([k]), 50_000)])
+    node.drop_last_block()
+    steady.forget()
+    assert isinstance(steady.send([CALL])[0], Receipt)
+    assert node.nonce == 3
+
+
+def test_nonces_that_a_reorganisation_freed_unnoticed_stop_nobody_for_longer_than_patience() -> None:
+    node = Prompt()
+    clock = Clock()
+    steady = sender(node, clock, patience=10)
+    for k in range(3):
+        steady.send([Call(TO, bytes([k]), 50_000)])
+    node.drop_last_block()
+    node.drop_last_block()
+    assert isinstance(steady.send([CALL])[0], Receipt)
+    assert 10 <= clock.now < 20
+    assert node.nonce == 4

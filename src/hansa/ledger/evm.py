@@ -13,7 +13,8 @@ from hansa.ledger import artefact
 from hansa.ledger.binding import arguments, event_of, parameter_fields
 from hansa.ledger.follower import Follower, Log
 from hansa.ledger.rpc import Rpc, hexed, number, unhex
-from hansa.ledger.transactions import Account, Call, Receipt, Sender
+from hansa.ledger.sender import Habits, Receipt, Sender
+from hansa.ledger.transactions import Account, Call
 from hansa.ports import View
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
@@ -68,7 +69,8 @@ class Fold:
     """The contract's events folded into states; one fold serves all nodes of a process.
 
     `depth` states are kept, one a block with events, so that a reorganisation costs no reading anew.
-    The chain is asked again after `interval` seconds, or after a call sent from this process.
+    The chain is asked again after `interval` seconds, or after a call sent from this process. `turns`
+    counts the reorganisations that were met; `habits` is for those who send to the chain.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class Fold:
         )
         self._states: list[tuple[int, State]] = [(deployment.block - 1, founded(deployment))]
         self._depth = depth
-        self._head = b""
-        self._number = self._timestamp = 0
+        self.turns = 0
+        self.habits = Habits()
+        self._known: int | None = None
         self._interval = interval
         self._monotonic = monotonic
         self._asked = -math.inf
@@ -102,24 +105,24 @@ class Fold:
     def view(self, clock: Callable[[], int]) -> View:
         """The newest final state. Raises `Unavailable` or `Untrusted`."""
         if self._monotonic() - self._asked >= self._interval:
-            block = self._rpc.request("eth_getBlockByNumber", ("latest", False))
-            head = unhex(block["hash"], 32)
-            self._number, self._timestamp = number(block["number"]), number(block["timestamp"])
-            if head != self._head:
-                self._catch_up(self._number)
-                self._head = head
+            self._catch_up()
             self._asked = self._monotonic()
-        return View(self._states[-1][1], max(self._timestamp, clock()), self._number, self._head)
+        head = self._follower.head
+        return View(self._states[-1][1], max(head.timestamp, clock()), head.number, head.hash)
 
-    def expire(self) -> None:
-        """Ask the chain at the next view: something was sent."""
+    def expire(self, block: int | None = None) -> None:
+        """Ask the chain at the next view: something was sent, and came into this block."""
         self._asked = -math.inf
+        if block is not None:
+            self._known = max(block, self._known or 0)
 
-    def _catch_up(self, head: int) -> None:
+    def _catch_up(self) -> None:
+        known, self._known = self._known, None
         while True:
             before = self._follower.position
-            rolled_back, logs = self._follower.poll()
+            rolled_back, logs = self._follower.poll(known)
             if rolled_back is not None:
+                self.turns += 1
                 kept = [s for s in self._states if s[0] <= rolled_back]
                 self._states = kept or [self._founded]
             for log in logs:
@@ -133,8 +136,10 @@ class Fold:
                 else:
                     self._states.append((log.block, state))
             del self._states[: -self._depth]
-            if self._follower.position in (before, head + 1) and rolled_back is None:
+            stuck = rolled_back is None and self._follower.position == before
+            if self._follower.caught_up or (stuck and known is None):
                 return
+            known = None if stuck else self._follower.head.number
 
 
 class EvmLedger:
@@ -148,7 +153,8 @@ class EvmLedger:
         self._fold = fold
         self._account = account
         self._clock = clock
-        self._sender = Sender(rpc, account, deployment.chain_id)
+        self._sender = Sender(rpc, account, deployment.chain_id, habits=fold.habits)
+        self._turns = fold.turns
 
     def view(self) -> View:
         """The newest final state, and the chain's time."""
@@ -157,10 +163,15 @@ class EvmLedger:
     def submit(self, *calls: msg.Call) -> None:
         """Send calls, in this order, and wait for their blocks. Raises `Refused`, `Unavailable`."""
         sent = [Call(self._contract, self._data(call), CALL_GAS) for call in calls]
+        if self._turns != self._fold.turns:
+            # Transactions that were settled may be gone, and their nonces free.
+            self._sender.forget()
+            self._turns = self._fold.turns
         self._fold.expire()
         for receipt in self._sender.send(sent):
             if isinstance(receipt, errors.HansaError):
                 raise receipt
+            self._fold.expire(receipt.block)
 
     def dry_run(self, call: msg.Call) -> list[int]:
         """Codes that the call's items would get now. Raises `Refused`, `Unavailable`."""

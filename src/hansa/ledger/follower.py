@@ -10,6 +10,27 @@ from hansa import errors
 from hansa.ledger.rpc import Fault, Rpc, error_of, hexed, member, number, quantity, unhex
 
 MAX_TOPICS = 4
+LATEST = ("eth_getBlockByNumber", ("latest", False))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Of a JSON-RPC block; other fields, as the long extraData of PoA, are free. `timestamp`: UNIX seconds."""
+
+    number: int
+    hash: bytes
+    parent: bytes
+    timestamp: int
+
+
+def header_of(block: Any) -> Header:
+    """Read a JSON-RPC block. Raises `Untrusted`."""
+    return Header(
+        number=number(member(block, "number")),
+        hash=unhex(member(block, "hash"), 32),
+        parent=unhex(member(block, "parentHash"), 32),
+        timestamp=number(member(block, "timestamp")),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +67,7 @@ class Follower:
 
     `confirmations`: blocks to wait before a log counts. `span`: most blocks of one poll; a node that
     refuses a range gets smaller ones. `depth`: how many block hashes are kept to find where a
-    reorganisation began; an older one means reading again from `start`.
+    reorganisation began; an older one means reading again from `start`. `head`: the newest block seen.
     """
 
     def __init__(
@@ -66,36 +87,48 @@ class Follower:
         self._confirmations = confirmations
         self._widest = self._span = span
         self._depth = depth
+        # Unless there are none, the newest is the block before `_next`.
         self._anchors: dict[int, bytes] = {}
+        self._done: bytes | None = None
+        self.head = Header(0, bytes(32), bytes(32), 0)
 
     @property
     def position(self) -> int:
         """The first block not yet read."""
         return self._next
 
-    def poll(self) -> tuple[int | None, list[Log]]:
-        """Read on, at most `span` blocks.
+    @property
+    def caught_up(self) -> bool:
+        """Whether all final blocks below `head` were read, on its chain."""
+        return self.head.hash == self._done
+
+    def poll(self, known: int | None = None) -> tuple[int | None, list[Log]]:
+        """Read on, at most `span` blocks. `known`: a block that exists, which saves asking for the newest.
 
         Returns `(n, logs)`. When n is a number, forget every log of the blocks above n first; then
         take `logs`, in the chain's order. No logs may also mean that the chain turned over meanwhile:
         poll again. Raises `Unavailable`, and `Untrusted` when the node's answer contradicts itself.
         """
-        rolled_back = self._roll_back()
-        head = number(self._rpc.request("eth_blockNumber")) - self._confirmations
-        last = min(head, self._next + self._span - 1)
-        while last >= self._next:
-            answer = self._read(last)
-            if isinstance(answer, Fault):
-                if last == self._next:
-                    raise error_of(answer)
-                self._span = (last - self._next + 1) // 2
-                last = self._next + self._span - 1
-                continue
-            if answer is None:
-                return rolled_back, []
-            self._advance(last, *answer)
-            return rolled_back, answer[1]
-        return rolled_back, []
+        if known is None or known - self._confirmations < self._next:
+            self.head = header_of(self._rpc.request(*LATEST))
+            if self.caught_up:
+                return None, []
+            known = self.head.number
+        last = min(known - self._confirmations, self._next + self._span - 1)
+        if last < self._next:
+            rolled_back = self._roll_back()
+            if rolled_back is None:
+                self._done = self.head.hash
+            return rolled_back, []
+        while isinstance(answer := self._read(last), Fault):
+            if last == self._next:
+                raise error_of(answer)
+            self._span = (last - self._next + 1) // 2
+            last = self._next + self._span - 1
+        if answer is None:
+            return self._roll_back(), []
+        self._advance(last, *answer)
+        return None, answer[1]
 
     def _roll_back(self) -> int | None:
         """Compare the newest anchor with the chain; if it is gone, go back to the newest that is not."""
@@ -108,13 +141,14 @@ class Follower:
         found = self._hashes(heights)
         kept = {h: self._anchors[h] for h, now in zip(heights, found, strict=True) if now == self._anchors[h]}
         self._anchors = kept
+        self._done = None
         fork = max(kept, default=self._start - 1)
         self._next = fork + 1
         return fork
 
     def _hashes(self, heights: Sequence[int]) -> list[bytes | None]:
         calls = [("eth_getBlockByNumber", (quantity(height), False)) for height in heights]
-        return [_header(block)[0] if block is not None else None for block in self._good(calls)]
+        return [header_of(block).hash if block is not None else None for block in self._good(calls)]
 
     def _good(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         answers = self._rpc.batch(calls)
@@ -124,25 +158,34 @@ class Follower:
         return answers
 
     def _read(self, last: int) -> tuple[bytes, list[Log]] | Fault | None:
-        """Hash of block `last` and all logs up to it; None if the chain moved while they were read."""
+        """Hash of block `last` and all logs up to it; None if the chain moved since the last poll or now.
+
+        One batch: what was read before still stands if the newest anchor does, and what is read now if
+        block `last` is the same before and after.
+        """
         end = ("eth_getBlockByNumber", (quantity(last), False))
         blocks = {"fromBlock": quantity(self._next), "toBlock": quantity(last)}
         logs = ("eth_getLogs", ({"address": hexed(self._address), **blocks},))
-        before, found, after = self._rpc.batch([end, logs, end])
-        for answer in (before, after):
+        anchor = self._anchors.get(self._next - 1)
+        # A block's parent needs no question of its own.
+        ask = anchor is not None and last > self._next
+        asked = [("eth_getBlockByNumber", (quantity(self._next - 1), False))] if ask else []
+        before, *parent, found, latest, after = self._rpc.batch([end, *asked, logs, LATEST, end])
+        for answer in (before, *parent, latest, after):
             if isinstance(answer, Fault):
                 raise error_of(answer)
+        self.head = header_of(latest)
         if isinstance(found, Fault):
             return found
-        if before is None or after is None:
+        if None in (before, *parent, after):
             return None
-        block, parent = _header(after)
-        anchor = self._anchors.get(last - 1, parent)
+        block = header_of(after)
+        stands = anchor in (None, header_of(parent[0]).hash if ask else block.parent)
         checked = self._checked(found, last)
-        strays = any(log.block == last and log.block_hash != block for log in checked)
-        if _header(before)[0] != block or parent != anchor or strays:
+        strays = any(log.block == last and log.block_hash != block.hash for log in checked)
+        if header_of(before).hash != block.hash or not stands or strays:
             return None
-        return block, checked
+        return block.hash, checked
 
     def _checked(self, found: Any, last: int) -> list[Log]:
         if not isinstance(found, list):
@@ -162,8 +205,5 @@ class Follower:
             del self._anchors[height]
         self._next = last + 1
         self._span = min(self._span * 2, self._widest)
-
-
-def _header(block: Any) -> tuple[bytes, bytes]:
-    """Hash and parent's hash of a JSON-RPC block; other fields, as the long extraData of PoA, are free."""
-    return unhex(member(block, "hash"), 32), unhex(member(block, "parentHash"), 32)
+        if last == self.head.number - self._confirmations:
+            self._done = self.head.hash
