@@ -78,7 +78,7 @@ CONTRACT_BUGS: dict[str, Bug] = {
         "self.nonces[who] += 1\n    self.invited", "self.nonces[who] += 0\n    self.invited"
     ),
     "who withheld its layer may lead": Bug(
-        "self.sets[REVEALED][w] | ~self.sets[COMMITTED][w]",
+        "~self.outside[REVEALED][w] | self.outside[COMMITTED][w]",
         "max_value(uint256)",
         {**SIMPLE, "governance": Governance.COMMITTEE},
     ),

@@ -5,6 +5,7 @@ store. Odd ones are hit before they happen, even ones after. Their number is wri
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def arm(target: int, number: int) -> list[int]:
 
 
 if __name__ == "__main__":
+    # A shell's background job inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     effects = arm(int(sys.argv[1]), int(sys.argv[2]))
     file = Path(sys.argv[3])
     sys.argv[1:] = sys.argv[4:]
