@@ -99,13 +99,14 @@ def _show_gas(out: Console, summary: Summary) -> None:
     table = columns(("gas by call", "left"), ("", "right"), ("", "right"))
     for name, gas in sorted(summary.gas_by_call, key=lambda item: -item[1]):
         table.add_row(name, f"{gas:,}", f"{100 * gas / summary.gas:.0f} %")
-    rounds = max(1, summary.rounds + summary.failed_rounds)
-    each = (
-        sum(gas for name, gas in summary.gas_by_call if name not in SET_UP) // rounds // len(summary.members)
-    )
     table.add_row(Text("total", style="bold"), f"{summary.gas:,}", "")
-    table.add_row("a member-round", f"{each:,}", "")
     out.print(table)
+
+
+def _gas(summary: Summary) -> str:
+    rounds = max(1, summary.rounds + summary.failed_rounds)
+    spent = sum(gas for name, gas in summary.gas_by_call if name not in SET_UP)
+    return f"{summary.gas:,} in all, {spent // rounds // len(summary.members):,} a member and round"
 
 
 SET_UP = ("deploy", "invite", "join", "start")
@@ -115,6 +116,7 @@ SET_UP = ("deploy", "invite", "join", "start")
 def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
     table = grid()
     a = summary.anchors
+    table.add_row("gas", _gas(summary))
     table.add_row("privacy", summary.privacy)
     files = f"{summary.run}: {SUMMARY}, {MODEL}" if summary.rounds else f"{summary.run}: {SUMMARY}"
     table.add_row("files", files)
