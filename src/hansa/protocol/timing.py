@@ -7,6 +7,7 @@ refusal.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from hansa.protocol.events import Committed
 
@@ -27,9 +28,14 @@ def unpack_meta(meta: int) -> tuple[int, int, int]:
 
 def outliers(commits: Mapping[int, Committed]) -> frozenset[int]:
     """Members whose training time for an example is over `FACTOR` times off the cohort's median."""
+    return _outliers(tuple((id, commit.meta) for id, commit in commits.items()))
+
+
+@lru_cache(maxsize=16)  # every member of a simulation asks it, several times a round
+def _outliers(metas: tuple[tuple[int, int], ...]) -> frozenset[int]:
     rates: dict[int, tuple[int, int]] = {}
-    for id, commit in commits.items():
-        _, millis, examples = unpack_meta(commit.meta)
+    for id, meta in metas:
+        _, millis, examples = unpack_meta(meta)
         rates[id] = (millis, max(examples, 1))
     ordered = sorted(rates.values(), key=lambda r: r[0] / r[1])
     if not ordered:

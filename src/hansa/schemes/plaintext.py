@@ -188,8 +188,8 @@ class Plaintext:
         return self._secrets[key]
 
     def _digest(self, readers: Readers) -> bytes:
-        # A state keeps its mapping while the round lasts, so that identity is enough.
-        if self._roster is None or self._roster[0] is not readers:
+        # Mostly the readers are those of the round before, and comparing is much quicker than hashing.
+        if self._roster is None or self._roster[0] != readers:
             self._roster = (readers, readers_digest(readers))
         return self._roster[1]
 
