@@ -26,11 +26,11 @@ import flower_empty
 from hansa import encoding, wiring
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.crypto import sealing
+from hansa.crypto.signatures import account
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Endpoint, Rpc
-from hansa.ledger.transactions import account
 from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
 from hansa.node.world import Identity, World
@@ -125,7 +125,7 @@ def measure(
         joins = []
         for p in parties:
             fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, Role.MEMBER)
-            signature = p.sign(encoding.message_hash(domain, "Join", 0, *fields))
+            signature = p.sign(encoding.message_bytes(domain, "Join", 0, *fields))
             joins.append(msg.Join(p.address, *fields, signature))
         ledger.submit(*joins)
         ledger.submit(msg.Start())

@@ -177,7 +177,7 @@ def tiny(
 def join(made: Tiny, p: Party, nonce: int = 0) -> msg.Join:
     """A signed request to join, or to register keys anew."""
     fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, p.role)
-    signature = p.sign(encoding.message_hash(made.state.domain, "Join", nonce, *fields))
+    signature = p.sign(encoding.message_bytes(made.state.domain, "Join", nonce, *fields))
     return msg.Join(p.address, *fields, signature)
 
 

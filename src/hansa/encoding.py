@@ -134,14 +134,19 @@ def domain_separator(chain_id: int, contract: bytes, salt: bytes) -> bytes:
     )
 
 
-def message_hash(domain: bytes, name: str, *values: Any) -> bytes:
-    """The 32 bytes that a member signs for message `name` (EIP-712)."""
+def message_bytes(domain: bytes, name: str, *values: Any) -> bytes:
+    """What a member signs the Keccak-256 of, for message `name`: 0x1901 || domain || struct hash (EIP-712)."""
     fields = [
         hash_fields((kind,), (value,)) if kind == _ARRAY else value
         for kind, value in zip(field_types(name), values, strict=True)
     ]
     struct = hash_fields(_struct_types(name), (type_hash(name), *fields))
-    return keccak(b"\x19\x01" + domain + struct)
+    return b"\x19\x01" + domain + struct
+
+
+def message_hash(domain: bytes, name: str, *values: Any) -> bytes:
+    """The 32 bytes that a member signs for message `name` (EIP-712)."""
+    return keccak(message_bytes(domain, name, *values))
 
 
 def federation_id(chain_id: int, contract: bytes, terms: bytes) -> bytes:

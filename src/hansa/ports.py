@@ -75,8 +75,13 @@ class Signer(Protocol):
     def address(self) -> bytes:
         """The 20-byte address."""
 
-    def sign(self, message_hash: bytes) -> bytes:
-        """A 64-byte signature (EIP-2098)."""
+    def sign(self, data: bytes) -> bytes:
+        """A 64-byte signature (EIP-2098) of the Keccak-256 of `data`.
+
+        Takes what is hashed, since services before a KMS hash what they sign. A remote one raises
+        `Unavailable` when it does not answer, `Misconfigured` when it refuses, `Untrusted` when its answer
+        is another signature.
+        """
 
 
 class Trainer(Protocol):

@@ -23,12 +23,12 @@ from hansa import app, attacks, encoding, errors, runfolder, wiring
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainResult, TrainTask, Values
 from hansa.config import FederationFile
 from hansa.crypto import sealing, signatures
+from hansa.crypto.signatures import account
 from hansa.hostile import HostileTrainer
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import Chain, open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Rpc
-from hansa.ledger.transactions import account
 from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
 from hansa.node.onion import Onion
@@ -89,9 +89,9 @@ class Party:
         """The 20-byte address that signs."""
         return signatures.address(self.secret)
 
-    def sign(self, message_hash: bytes) -> bytes:
-        """A 64-byte signature."""
-        return signatures.sign(self.secret, message_hash)
+    def sign(self, data: bytes) -> bytes:
+        """A 64-byte signature of the data's hash."""
+        return signatures.sign(self.secret, keccak(data))
 
 
 def party(seed: int, name: str, role: Role = Role.MEMBER) -> Party:
@@ -309,7 +309,7 @@ class Simulation:
     def _join(self, p: Party) -> msg.Join:
         fields = (sealing.public_key(p.sealing_key), p.onion.head, RESOURCES, p.role)
         domain = self.view().state.domain
-        signature = p.sign(encoding.message_hash(domain, "Join", 0, *fields))
+        signature = p.sign(encoding.message_bytes(domain, "Join", 0, *fields))
         return msg.Join(p.address, *fields, signature)
 
     def _observe(self, event: Event, _block: int) -> None:

@@ -127,7 +127,7 @@ def outbox(made: Tiny, slot: str, id: int, data: bytes, state: Any = None) -> No
 
 
 def signed(made: Tiny, id: int, name: str, *values: Any) -> bytes:
-    return made.parties[id].sign(encoding.message_hash(made.state.domain, name, *values))
+    return made.parties[id].sign(encoding.message_bytes(made.state.domain, name, *values))
 
 
 def item(message: Any) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from tests import anvil, ticker
 
 from hansa import errors
+from hansa.crypto import signatures
 from hansa.ledger import transactions
 from hansa.ledger.embedded import Chain, Genesis, open_chain
 from hansa.ledger.follower import Follower
@@ -21,8 +22,8 @@ from hansa.ledger.sender import Receipt, Sender
 from hansa.ledger.transactions import Call, Fee
 
 SECRET = bytes(range(1, 33))
-SIGNER = transactions.account(SECRET)
-OTHER = transactions.account(bytes(range(2, 34)))
+SIGNER = signatures.account(SECRET)
+OTHER = signatures.account(bytes(range(2, 34)))
 CHAIN_ID = anvil.CHAIN_ID
 KINDS = ("embedded", "anvil", "anvil-zero-fee", "anvil-legacy")
 
@@ -32,7 +33,7 @@ class Place:
     kind: str
     rpc: Any
 
-    def sender(self, account: transactions.Account = SIGNER, **options: Any) -> Sender:
+    def sender(self, account: signatures.Account = SIGNER, **options: Any) -> Sender:
         return Sender(self.rpc, account, CHAIN_ID, **options)
 
     def deploy(self) -> bytes:

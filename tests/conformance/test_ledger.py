@@ -13,12 +13,12 @@ from tests.anvil import ZERO_FEE, anvil
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
+from hansa.crypto.signatures import account
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy, founded
 from hansa.ledger.rpc import Endpoint, Rpc
 from hansa.ledger.specified import Specified, SpecifiedLedger
-from hansa.ledger.transactions import account
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.records import Governance, Parameters, Phase, Role
@@ -87,11 +87,11 @@ def _place(rpc: Any, owner: Any) -> Place:
 
 def join(domain: bytes, p: Party, nonce: int = 0) -> msg.Join:
     fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, Role.MEMBER)
-    return msg.Join(p.address, *fields, p.sign(encoding.message_hash(domain, "Join", nonce, *fields)))
+    return msg.Join(p.address, *fields, p.sign(encoding.message_bytes(domain, "Join", nonce, *fields)))
 
 
 def commit(domain: bytes, id: int, round: int = 1, digest: bytes = b"\x01" * 32) -> msg.Commit:
-    signature = PARTIES[id].sign(encoding.message_hash(domain, "Commit", round, 0, digest, 7))
+    signature = PARTIES[id].sign(encoding.message_bytes(domain, "Commit", round, 0, digest, 7))
     return msg.Commit(id, 0, digest, 7, signature)
 
 

@@ -70,7 +70,7 @@ class Driver:
         return self
 
     def sign(self, id: int, name: str, *values: object) -> bytes:
-        return self.made.parties[id].sign(encoding.message_hash(self.state.domain, name, *values))
+        return self.made.parties[id].sign(encoding.message_bytes(self.state.domain, name, *values))
 
     def move(self, kind: Motion) -> Driver:
         nobody, reason = bytes(20), bytes(32)

@@ -18,13 +18,14 @@ from eth_hash.auto import keccak
 from tests import ticker
 
 from hansa import errors
+from hansa.crypto import signatures
 from hansa.ledger import transactions
 from hansa.ledger.embedded import Chain, Genesis, Replay, open_chain, read_journal, replay
 from hansa.ledger.rpc import Fault, hexed, quantity
 from hansa.ledger.transactions import Call, Fee
 
 GENESIS = Genesis(4242, 1_700_000_000, ((bytes(range(20)), 10**18),))
-SIGNER = transactions.account(bytes(range(1, 33)))
+SIGNER = signatures.account(bytes(range(1, 33)))
 TICKS = 12
 HEADER = (0, 15, 17, 19, 21, 26, 30, 35, 47, 51, 63, 71, 80, 94)
 

@@ -19,7 +19,7 @@ def made():
 def commit(made, id: int, **changes) -> bytes:
     fields = {"base": 0, "digest": bytes([id]) * 32, "meta": pack_meta(1, 2, 3)} | changes
     signature = made.parties[id].sign(
-        encoding.message_hash(made.state.domain, "Commit", made.state.round, *fields.values())
+        encoding.message_bytes(made.state.domain, "Commit", made.state.round, *fields.values())
     )
     return encode_item(msg.Commit(id, *fields.values(), signature))
 

@@ -53,8 +53,9 @@ class Node:
                 for name, value in node.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                # Decided before the answer: afterwards the test may be further already.
                 self.close_connection |= node.hang_up
+                self.wfile.write(content)
 
             def log_message(self, *arguments: Any) -> None:
                 pass

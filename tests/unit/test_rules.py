@@ -41,7 +41,7 @@ class Story:
         return codes
 
     def sign(self, i: int, name: str, *values) -> bytes:
-        return PARTIES[i].sign(encoding.message_hash(DOMAIN, name, *values))
+        return PARTIES[i].sign(encoding.message_bytes(DOMAIN, name, *values))
 
     def join(self, i: int, nonce: int = 0, role: Role = Role.MEMBER, resources: int = 10) -> msg.Join:
         fields = (bytes(32), PARTIES[i].onion.head, resources, role)

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa import errors
-from hansa.ledger import transactions
+from hansa.crypto import signatures
 from hansa.ledger.blocks import decode
 from hansa.ledger.rpc import REFUSED, Fault, error_of, hexed, quantity, unhex
 from hansa.ledger.sender import Habits, Receipt, Sender
 from hansa.ledger.transactions import MAX_GAS, Call, Fee, sign_transaction
 
 SECRET = bytes(range(1, 33))
-SIGNER = transactions.account(SECRET)
+SIGNER = signatures.account(SECRET)
 TO = b"\x70" * 20
 CALL = Call(TO, b"\x01", gas=50_000)
 
@@ -194,7 +194,7 @@ def test_the_secret_is_shown_nowhere() -> None:
 @pytest.mark.parametrize("secret", [b"", b"\x01" * 31, b"\x01" * 33, bytes(32), b"\xff" * 32])
 def test_a_bad_key_is_misconfigured_without_being_shown(secret: bytes) -> None:
     with pytest.raises(errors.Misconfigured) as caught:
-        transactions.account(secret)
+        signatures.account(secret)
     text = "".join(traceback.format_exception(caught.value))
     assert not secret or secret.hex() not in text
 

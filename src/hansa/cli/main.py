@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hansa import errors
-from hansa.cli import audit, export, run, status, terms
+from hansa.cli import audit, doctor, export, keys, new, run, status, terms
 from hansa.cli.console import show_error
 
 DONE, FAILED, MISCONFIGURED, LATER, HALTED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -61,6 +61,9 @@ app.command("audit", short_help="Replay a run and check everything in it.")(audi
 app.command("export", short_help="Write the current model as safetensors.")(export.export)
 app.command("check", short_help="Check an app and its terms; estimate the costs.")(terms.check)
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
+app.command("new", short_help="Write a federation to begin with.")(new.new)
+app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)
+app.add_typer(keys.app, name="keys", short_help="Make a member's key file; see what is public of one.")
 
 
 def exit_code(error: errors.HansaError) -> int:

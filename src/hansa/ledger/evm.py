@@ -14,8 +14,8 @@ from hansa.ledger.binding import arguments, event_of, parameter_fields
 from hansa.ledger.follower import Follower, Log
 from hansa.ledger.rpc import Rpc, hexed, number, unhex
 from hansa.ledger.sender import Habits, Receipt, Sender
-from hansa.ledger.transactions import Account, Call
-from hansa.ports import View
+from hansa.ledger.transactions import Call
+from hansa.ports import Signer, View
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.events import Event
@@ -40,7 +40,7 @@ class Deployment:
 
 
 def deploy(
-    rpc: Rpc, account: Account, parameters: Parameters, seats: tuple[bytes, ...], model: bytes
+    rpc: Rpc, account: Signer, parameters: Parameters, seats: tuple[bytes, ...], model: bytes
 ) -> Deployment:
     """Put a new federation on the chain. Raises `BadTerms`, `Unavailable`."""
     chain_id = number(rpc.request("eth_chainId"))
@@ -146,7 +146,7 @@ class EvmLedger:
     """A `Ledger` of one sender's account over a shared fold."""
 
     def __init__(
-        self, rpc: Rpc, deployment: Deployment, fold: Fold, account: Account, clock: Callable[[], int]
+        self, rpc: Rpc, deployment: Deployment, fold: Fold, account: Signer, clock: Callable[[], int]
     ) -> None:
         self._rpc = rpc
         self._contract = deployment.contract

@@ -17,7 +17,8 @@ from eth_hash.auto import keccak
 from hansa import errors
 from hansa.ledger.follower import Log, log_of
 from hansa.ledger.rpc import Fault, Rpc, error_of, hexed, member, number, quantity, unhex
-from hansa.ledger.transactions import MAX_GAS, Account, Call, Fee, fee_of, sign_transaction
+from hansa.ledger.transactions import MAX_GAS, Call, Fee, fee_of, sign_transaction
+from hansa.ports import Signer
 
 TRANSFER_GAS = 21_000
 SIGNINGS = 4
@@ -82,7 +83,7 @@ class Sender:
     def __init__(
         self,
         rpc: Rpc,
-        signer: Account,
+        signer: Signer,
         chain_id: int,
         *,
         confirmations: int = 0,

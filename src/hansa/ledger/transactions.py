@@ -1,49 +1,22 @@
 """Sign transactions for any EVM chain, and say what fee to offer.
 
-The key never leaves this process. A chain whose base fee is zero, or that is said to be free, gets
+A chain whose base fee is zero, or that is said to be free, gets
 transactions that offer nothing, and its node is not asked for a price.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import coincurve
 import rlp
-from eth_hash.auto import keccak
 
-from hansa import errors
+from hansa.crypto import signatures
 from hansa.ledger.rpc import Rpc, number
+from hansa.ports import Signer
 
 MAX_GAS = 2**24
 """Most gas of one transaction (EIP-7825)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A 20-byte address and its key, which no representation shows."""
-
-    address: bytes
-    _key: coincurve.PrivateKey = field(repr=False, compare=False)
-
-    def sign(self, digest: bytes) -> tuple[int, int, int]:
-        """ECDSA signature of 32 bytes on secp256k1: parity of y, r and s."""
-        signature = self._key.sign_recoverable(digest, hasher=None)
-        return signature[64], int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
-
-
-def account(secret: bytes) -> Account:
-    """Account of a 32-byte key. Raises `Misconfigured`."""
-    try:
-        key = coincurve.PrivateKey(secret) if len(secret) == 32 else None
-    except ValueError:
-        key = None
-    if key is None:
-        raise errors.Misconfigured(
-            "an account's key must be a secp256k1 key of 32 bytes", hint="make a new one, or check its file"
-        )
-    return Account(keccak(key.public_key.format(compressed=False)[1:])[12:], key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +38,14 @@ class Fee:
     legacy: bool = False
 
 
-def sign_transaction(signer: Account, chain_id: int, nonce: int, call: Call, fee: Fee) -> bytes:
+def sign_transaction(signer: Signer, chain_id: int, nonce: int, call: Call, fee: Fee) -> bytes:
     """Raw signed transaction: EIP-1559 (type 2), or EIP-155 when `fee.legacy`."""
     if fee.legacy:
         body = [nonce, fee.cap, call.gas, call.to or b"", call.value, call.data]
-        parity, r, s = signer.sign(keccak(rlp.encode([*body, chain_id, 0, 0])))
+        parity, r, s = signatures.split(signer.sign(rlp.encode([*body, chain_id, 0, 0])))
         return bytes(rlp.encode([*body, chain_id * 2 + 35 + parity, r, s]))
     body = [chain_id, nonce, fee.tip, fee.cap, call.gas, call.to or b"", call.value, call.data, []]
-    parity, r, s = signer.sign(keccak(b"\x02" + rlp.encode(body)))
+    parity, r, s = signatures.split(signer.sign(b"\x02" + rlp.encode(body)))
     return bytes(b"\x02" + rlp.encode([*body, parity, r, s]))
 
 

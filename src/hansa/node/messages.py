@@ -35,7 +35,7 @@ class Messages:
 
     def sign(self, state: State, name: str, *values: object) -> bytes:
         """The own signature of a message."""
-        return self.me.signer.sign(encoding.message_hash(state.domain, name, *values))
+        return self.me.signer.sign(encoding.message_bytes(state.domain, name, *values))
 
     def _slot(self, kind: str, state: State) -> str:
         return f"{kind}:{state.current.attempt}" if kind in ("proposal", "vote") else kind

@@ -1,0 +1,74 @@
+"""`hansa new`: a federation to begin with, from the files of `hansa/templates`."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hansa import errors
+from hansa.cli.console import command, console, grid
+
+TEMPLATE = "my-federation"
+"""What the template's own federation is called; replaced by the name that the user chose."""
+
+FILES = {
+    "federation.toml": "the terms: what you must decide stands there, the rest as comments",
+    "app.py": "model, data, training: works as it is, says where your own data go",
+    "test_app.py": "run pytest after every change",
+    "README.md": "what to do next",
+}
+
+
+def new(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="New folder; its name is the federation's.")
+    ],
+) -> None:
+    """Write a federation that works, to begin with: terms, app, its test. Needs no network."""
+    create(folder)
+    table = grid()
+    for name, what in FILES.items():
+        table.add_row(str(folder / name), what)
+    table.add_row("", "")
+    table.add_row("next", command("hansa", "check", folder))
+    table.add_row("", command("hansa", "run", folder, "--rounds", "2"))
+    console().print(table)
+
+
+def create(folder: Path) -> None:
+    """Write the template's files into `folder`, which is made if missing; it must be empty.
+
+    Raises `Misconfigured` when it is not, cannot be written, or its name is none for a federation.
+    """
+    name = folder.absolute().name
+    _check_name(name)
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise errors.Misconfigured(f"{folder} is not empty", hint="Name a new folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in FILES:
+            text = resources.files("hansa").joinpath("templates", file).read_text(encoding="utf-8")
+            with (folder / file).open("x", encoding="utf-8") as out:
+                out.write(text.replace(TEMPLATE, name))
+    except OSError as e:
+        raise errors.Misconfigured(
+            f"cannot write {e.filename or folder}: {e.strerror}", hint="Name a folder that you may write to."
+        ) from e
+
+
+def _check_name(name: str) -> None:
+    """The rules are those of `federation.toml`: the template is read with this name."""
+    from hansa.config import load_federation
+
+    with resources.as_file(resources.files("hansa").joinpath("templates")) as template:
+        try:
+            load_federation(template, [f"federation.name={json.dumps(name)}"])
+        except errors.Misconfigured as e:
+            raise errors.Misconfigured(
+                f"{name!r} cannot be the name of a federation",
+                hint="Use 1 to 63 lower-case letters, digits and hyphens, the first one no hyphen.",
+            ) from e

@@ -1,0 +1,17 @@
+"""Preflight for a node's machine: its chain, its store, itself. Looks, judges, changes nothing that stays."""
+
+from hansa.doctor.chain import AnyChain, examine_chain, secrets_of
+from hansa.doctor.findings import Finding, exit_code, worst
+from hansa.doctor.machine import examine_machine
+from hansa.doctor.store import examine_store
+
+__all__ = [
+    "AnyChain",
+    "Finding",
+    "examine_chain",
+    "examine_machine",
+    "examine_store",
+    "exit_code",
+    "secrets_of",
+    "worst",
+]

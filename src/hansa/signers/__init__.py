@@ -1,0 +1,1 @@
+"""Signers, one file each: a key file on this machine, a signing service elsewhere."""

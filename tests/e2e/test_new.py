@@ -1,0 +1,75 @@
+"""What `hansa new` writes works as it is: checked, run, audited, and its own test passes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+from hansa.app import Site, load_app
+
+pytestmark = pytest.mark.slow
+
+HANSA = (sys.executable, "-c", "from hansa.cli.main import main; main()")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def ran(words: tuple[str, ...], cwd: Path, code: int = 0) -> str:
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a new federation `mine` was made."""
+    place = tmp_path_factory.mktemp("new")
+    ran((*HANSA, "new", "mine"), place)
+    return place
+
+
+def test_a_new_federation_is_checked_and_run_as_it_is(place: Path) -> None:
+    assert "these terms can go together" in ran((*HANSA, "check", "mine"), place)
+    run = json.loads(ran((*HANSA, "run", "mine", "--rounds", "2", "--json"), place))
+    assert (run["run"], run["rounds"]) == ("runs/mine-1", 2)
+    assert run["left_out"]["m1"] == 2, "the hostile member"
+    assert run["accuracy"]["joint"] > 0.85
+    ran((*HANSA, "audit", run["run"]), place)
+
+
+def test_its_own_test_passes(place: Path) -> None:
+    assert "3 passed" in ran(PYTEST, place / "mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("            optimizer.step()\n", ""),
+        ("lr=ctx.params.lr", "lr=-ctx.params.lr"),
+        (".backward()\n", ".backward()\n            model[0].bias.grad += __import__('time').time() % 1\n"),
+    ],
+)
+def test_its_own_test_finds_an_app_that_is_broken(place: Path, tmp_path: Path, old: str, new: str) -> None:
+    for file in (place / "mine").glob("*.*"):
+        text = file.read_text()
+        if file.name == "app.py":
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / file.name).write_text(text)
+    assert " failed" in ran(PYTEST, tmp_path, code=1)
+
+
+def test_a_members_own_file_is_read(place: Path, tmp_path: Path) -> None:
+    rows, labels = load_breast_cancer(return_X_y=True)
+    file = tmp_path / "mine.csv"
+    np.savetxt(file, np.column_stack([rows, labels])[:7], delimiter=",")
+    data = load_app(place / "mine")._parts["data"]
+    own, shared = (data(Site(path, "m0", 0, 0)) for path in (file, tmp_path))
+    assert len(own[1]) == 7
+    for mine, common in zip(own, shared, strict=True):
+        assert np.allclose(mine, common[:7])
