@@ -49,18 +49,10 @@ class RunRecord:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write `run.cbor`."""
-    d = record.deployment
     fields = {
         "format": FORMAT,
         "terms": encoding.encode(record.terms),
-        "deployment": {
-            "chain_id": d.chain_id,
-            "contract": d.contract,
-            "block": d.block,
-            "owner": d.owner,
-            "seats": list(d.seats),
-            "model": d.model,
-        },
+        "deployment": deployment_fields(record.deployment),
         "members": record.members,
         "seed": record.seed,
         "malicious": dict(record.malicious),
@@ -80,16 +72,7 @@ def read_record(folder: Path) -> RunRecord:
                 hint="Use the version of Hansa that made the run.",
             )
         terms = decode_terms(value["terms"])
-        d = value["deployment"]
-        deployment = Deployment(
-            chain_id=_integer(d["chain_id"]),
-            contract=_bytes(d["contract"], 20),
-            block=_integer(d["block"]),
-            owner=_bytes(d["owner"], 20),
-            seats=tuple(_bytes(s, 20) for s in d["seats"]),
-            parameters=parameters(terms),
-            model=_bytes(d["model"], 32),
-        )
+        deployment = read_deployment(value["deployment"], terms)
         malicious = {str(k): str(v) for k, v in value["malicious"].items()}
         return RunRecord(
             terms, deployment, _integer(value["members"]), _integer(value["seed"]), malicious,
@@ -99,6 +82,31 @@ def read_record(folder: Path) -> RunRecord:
         raise errors.Untrusted(
             f"{folder / 'run.cbor'} is malformed: {e}", digest=encoding.digest(data)
         ) from e
+
+
+def deployment_fields(d: Deployment) -> dict[str, Any]:
+    """A deployment as plain values; its parameters follow from the terms."""
+    return {
+        "chain_id": d.chain_id,
+        "contract": d.contract,
+        "block": d.block,
+        "owner": d.owner,
+        "seats": list(d.seats),
+        "model": d.model,
+    }
+
+
+def read_deployment(value: Any, terms: Terms) -> Deployment:
+    """The deployment of `deployment_fields`. Raises `KeyError`, `TypeError` or `ValueError`."""
+    return Deployment(
+        chain_id=_integer(value["chain_id"]),
+        contract=_bytes(value["contract"], 20),
+        block=_integer(value["block"]),
+        owner=_bytes(value["owner"], 20),
+        seats=tuple(_bytes(s, 20) for s in value["seats"]),
+        parameters=parameters(terms),
+        model=_bytes(value["model"], 32),
+    )
 
 
 def _integer(value: Any) -> int:

@@ -270,6 +270,15 @@ class Endpoint:
         return bytes(content)
 
 
+def chain_id_of(url: str) -> int:
+    """Which chain the node at `url` serves: to be believed only where nothing was agreed before."""
+    endpoint = Endpoint(url, 0)
+    try:
+        return number(endpoint._exchange([("eth_chainId", ())])[0])
+    finally:
+        endpoint.close()
+
+
 def _connection(url: str, timeout: float) -> tuple[HTTPConnection, str]:
     """A connection not yet open, and what to ask it for. Certificates are checked by the system's trust.
 

@@ -28,6 +28,10 @@ class Onion:
         """What the chain is told at joining."""
         return self._layers[-1]
 
+    def knows(self, head: bytes) -> bool:
+        """Whether a head on the chain is one of its layers."""
+        return head in self._depth
+
     def layer(self, member: Member, round: int) -> bytes:
         """The layer for a round, below the one that the chain knows.
 

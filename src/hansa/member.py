@@ -1,0 +1,161 @@
+"""A member on a machine of its own: entering a federation, and its node at work until the job is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hansa import app, encoding, errors, wiring
+from hansa.app import Site, TrainerOptions
+from hansa.crypto import sealing
+from hansa.federation import Federation
+from hansa.ledger.evm import EvmLedger, Fold
+from hansa.ledger.rpc import Rpc
+from hansa.node.daemon import Node
+from hansa.node.journal import open_journal
+from hansa.node.onion import Onion
+from hansa.node.world import Identity, World
+from hansa.ports import Ledger, Store, Trainer, View
+from hansa.protocol import messages as msg
+from hansa.protocol.model import parameters
+from hansa.protocol.state import Member, State
+from hansa.records import Limits, Phase, Role
+from hansa.signers.keystore import MemberKey, onion_seed
+
+NAME = "me"
+"""Name of the one data set that a member's trainer has."""
+
+
+def join_call(key: MemberKey, state: State, role: Role, resources: int) -> msg.Join:
+    """The signed message by which the key's owner enters, or renews its onion."""
+    address = key.signer.address
+    nonce = state.nonces.get(address, 0)
+    head = Onion(onion_seed(key, state.domain, nonce)).head
+    fields = (key.public.sealing, head, resources, role)
+    signature = key.signer.sign(encoding.message_bytes(state.domain, "Join", nonce, *fields))
+    return msg.Join(address, *fields, signature)
+
+
+def own_onion(key: MemberKey, state: State, member: Member) -> Onion:
+    """The onion whose head the chain has of this member. Raises `Misconfigured`."""
+    for nonce in reversed(range(state.nonces.get(member.address, 0))):
+        onion = Onion(onion_seed(key, state.domain, nonce))
+        if onion.knows(member.onion):
+            return onion
+    raise errors.Misconfigured(
+        "the chain has another hash onion than this key file makes",
+        hint="Use the key file that joined, or join again.",
+    )
+
+
+def trainer_of(federation: Federation, folder: Path, data: Path, index: int) -> Trainer:
+    """The trainer of the app in `folder` on the member's own rows in `data`.
+
+    Raises `Misconfigured` when the app is not the one that the terms name.
+    """
+    terms = federation.terms
+    options = TrainerOptions(
+        folder=folder,
+        sites=(Site(data, NAME, index, terms.initial_seed),),
+        holdout=0.0,
+        validation=terms.training.validation,
+        seed=terms.initial_seed,
+        digest=terms.app,
+    )
+    return wiring.trainer("torch", options)
+
+
+def open_node(
+    federation: Federation,
+    key: MemberKey,
+    store: Store,
+    home: Path,
+    ledger: Ledger,
+    trainer: Callable[[int], Trainer],
+) -> Node:
+    """The node of the key's owner; `trainer` makes the trainer of an id, `home` holds what must not be lost.
+
+    Raises `Misconfigured` when the key is no member's, or its home belongs to another.
+    """
+    state = ledger.view().state
+    id = state.ids.get(key.signer.address)
+    if id is None:
+        raise errors.Misconfigured(
+            f"0x{key.signer.address.hex()} has not joined this federation",
+            hint="Join first: hansa join FEDERATION --key FILE; the owner must have invited the address.",
+        )
+    member, terms = state.members[id], federation.terms
+    if member.key != sealing.public_key(key.sealing_key):
+        raise errors.Misconfigured(
+            "the chain has another sealing key of this member", hint="Join again with this key file."
+        )
+
+    def entropy(_label: str, n: int) -> bytes:
+        return os.urandom(n)
+
+    world = World(
+        ledger=ledger,
+        store=store,
+        kept=wiring.store(str(home / "kept")),
+        trainer=trainer(id),
+        scheme=wiring.scheme(
+            terms.scheme,
+            id=id,
+            private_key=key.sealing_key,
+            entropy=entropy,
+            limits=Limits(),
+            length=parameters(terms.layout),
+        ),
+        journal=open_journal(home / "journal.sqlite", state.domain, member.address),
+        entropy=entropy,
+        duration=lambda examples: app.modelled_millis(
+            examples, int(dict(terms.training.params).get("epochs", 1))
+        ),
+    )
+    me = Identity(
+        id=id,
+        signer=key.signer,
+        onion=own_onion(key, state, member),
+        training_data=f"{NAME}/train",
+        validation_data=f"{NAME}/validation",
+        trains=member.role is Role.MEMBER,
+    )
+    return Node(me, terms, world)
+
+
+def ledger_of(
+    federation: Federation, key: MemberKey, rpc: Rpc, clock: Callable[[], int], *, interval: float
+) -> EvmLedger:
+    """The federation's contract, seen every `interval` seconds, called from the key's own account."""
+    fold = Fold(rpc, federation.deployment, interval=interval)
+    return EvmLedger(rpc, federation.deployment, fold, key.signer, clock)
+
+
+def serve(
+    node: Node,
+    *,
+    stopped: Callable[[], bool],
+    pause: Callable[[], object],
+    say: Callable[[View, list[str]], None],
+) -> View | None:
+    """Step the node until the federation has stopped, and give its last state; None if `stopped` says so first.
+
+    `pause` waits between two looks when there was nothing to do. `say` hears of each look: the state, and what
+    the node noticed since the last one.
+    """
+    heard = 0
+    while not stopped():
+        done = node.step()
+        try:
+            view = node.world.ledger.view()
+        except errors.Unavailable:
+            pause()
+            continue
+        say(view, node.findings[heard:])
+        heard = len(node.findings)
+        if view.state.phase is Phase.STOPPED:
+            return view
+        if not done:
+            pause()
+    return None

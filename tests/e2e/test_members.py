@@ -1,0 +1,191 @@
+"""Members in processes of their own, by the commands alone: an owner, five members, a chain and a folder."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests import anvil
+
+from hansa.signers import keystore
+
+pytestmark = pytest.mark.slow
+
+MEMBERS = 5
+TERMS = """
+[federation]
+name = "ward"
+scheme = "plaintext"
+governance = "peers"
+
+[privacy]
+differential_privacy = "off"
+
+[training]
+rounds = 6
+min_members = 4
+params = { lr = 0.5, epochs = 1 }
+
+[selection]
+assume_malicious = 0.2
+"""
+APP = """
+import numpy as np
+import torch
+from torch import nn
+import hansa
+
+app = hansa.App(model=lambda: nn.Linear(4, 3))
+
+@app.data
+def data(site):
+    rows = np.load(site.path)
+    return rows["x"], rows["y"]
+
+@app.train
+def train(model, dataset, ctx):
+    optimizer = torch.optim.SGD(model.parameters(), lr=ctx.params.lr)
+    for x, y in ctx.loader(dataset, batch_size=16, shuffle=True):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+@app.evaluate
+def evaluate(model, dataset, ctx):
+    x, y = dataset[:]
+    return {"loss": nn.functional.cross_entropy(model(x), y).item()}
+"""
+
+
+class Place:
+    """A folder with all that the five have, and the chain's address."""
+
+    def __init__(self, folder: Path, rpc: str) -> None:
+        self.folder, self.rpc = folder, rpc
+        (folder / "app").mkdir()
+        (folder / "app" / "federation.toml").write_text(TERMS)
+        (folder / "app" / "app.py").write_text(APP)
+        (folder / "password").write_text("correct horse\n")
+        (folder / "password").chmod(0o600)
+        generator = np.random.default_rng(0)
+        self.addresses = []
+        for i in range(MEMBERS):
+            public = keystore.create(folder / f"m{i}.key", "correct horse", work=2**10)
+            self.addresses.append("0x" + public.address.hex())
+            y = np.arange(60) % 3
+            x = (generator.normal(size=(60, 4)) + y[:, None]).astype(np.float32)
+            np.savez(folder / f"m{i}.npz", x=x, y=y)
+
+    def words(self, command: str, *arguments: Any, key: int = 0, **options: Any) -> list[str]:
+        code = "from hansa.cli.main import main; main()"
+        given = {"rpc": self.rpc, "store": self.folder / "store", "key": self.folder / f"m{key}.key",
+                 "password-file": self.folder / "password", **options}  # fmt: skip
+        flags = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
+        return [sys.executable, "-c", code, command, *map(str, arguments), *flags]
+
+    def run(self, command: str, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.words(command, *arguments, **options), capture_output=True, text=True)
+
+    def ok(self, command: str, *arguments: Any, **options: Any) -> str:
+        done = self.run(command, *arguments, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def node(self, federation: str, id: int) -> subprocess.Popen[str]:
+        words = self.words("node", federation, key=id, app=self.folder / "app", data=self.folder / f"m{id}.npz",
+                           home=self.folder / f"home{id}", look=0.1)  # fmt: skip
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with anvil.anvil(*anvil.ZERO_FEE) as url:
+        yield Place(tmp_path_factory.mktemp("members"), url)
+
+
+@pytest.fixture(scope="module")
+def federation(place: Place) -> str:
+    address = place.ok("deploy", place.folder / "app")
+    assert re.fullmatch(r"eip155:31337:0x[0-9a-f]{40}", address)
+    return address
+
+
+def test_five_members_train_one_model(place: Place, federation: str) -> None:
+    refused = place.run("join", federation, key=1, app=place.folder / "app")
+    assert refused.returncode == 1
+    assert "not invited" in refused.stderr.lower()
+    assert place.ok("invite", federation, *place.addresses) == "5 invited"
+    assert place.ok("invite", federation, *place.addresses) == "0 invited, 5 were before"
+    for i in range(MEMBERS):
+        assert place.ok("join", federation, key=i, app=place.folder / "app") == f"member {i} of ward"
+    assert place.ok("start", federation) == "round 1 has begun with 5 members"
+
+    nodes = [place.node(federation, i) for i in range(MEMBERS)]
+    try:
+        # One is stopped in the middle and started again; while it runs, a second one is refused.
+        while not (place.folder / "home2" / "journal.sqlite").exists():
+            assert nodes[2].poll() is None
+            time.sleep(0.1)
+        second = place.run("node", federation, key=2, app=place.folder / "app", data=place.folder / "m2.npz",
+                           home=place.folder / "home2")  # fmt: skip
+        assert second.returncode == 2
+        assert "another node is at work" in second.stderr
+        nodes[2].send_signal(signal.SIGTERM)
+        assert nodes[2].communicate(timeout=60)[0].splitlines()[-1] == "stopped; start it again to go on"
+        assert nodes[2].returncode == 0
+        nodes[2] = place.node(federation, 2)
+        ends = [node.communicate(timeout=240)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    last = {out.splitlines()[-1] for out in ends}
+    assert len(last) == 1, ends
+    assert re.fullmatch(r"all done: 6 rounds are final, model sha256 [0-9a-f]{64}", last.pop())
+
+
+def test_what_is_not_the_federation_is_refused(place: Place, federation: str) -> None:
+    chain, contract = federation.rsplit(":", 1)
+    cases = {
+        "ward": "is no federation",
+        f"eip155:1:{contract}": "serves chain 31337, not 1",
+        f"{chain}:0x{'11' * 20}": "there is no contract at",
+    }
+    for name, reason in cases.items():
+        done = place.run("start", name)
+        assert done.returncode == 2, done.stderr
+        assert reason in " ".join(done.stderr.split()), done.stderr
+    done = place.run("start", federation, store=place.folder / "elsewhere")
+    assert done.returncode == 3
+    assert "check --store" in " ".join(done.stderr.split())
+
+
+def test_an_app_that_is_not_that_of_the_terms_is_refused(
+    place: Place, federation: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(APP + "\n# and something else\n")
+    done = place.run("join", federation, key=1, app=tmp_path)
+    assert done.returncode == 2
+    assert "is not the app of the terms" in " ".join(done.stderr.split())
+
+
+def test_a_record_that_somebody_changed_is_found_out(place: Place, federation: str) -> None:
+    """The store's operator puts other terms there: the transaction that made the contract says otherwise."""
+    (path,) = (place.folder / "store" / "federations").iterdir()
+    good = path.read_bytes()
+    try:
+        path.write_bytes(good.replace(b"ward", b"wart"))
+        done = place.run("start", federation)
+        assert done.returncode == 1
+        assert "not made from this version's code with the terms" in " ".join(done.stderr.split())
+        path.write_bytes(good[:-1])
+        assert place.run("start", federation).returncode == 1
+    finally:
+        path.write_bytes(good)
