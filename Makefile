@@ -6,14 +6,15 @@ WORKERS ?= 2
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup run test lint bench chaos contract clean
+.PHONY: help setup run test lint bench chaos kill contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
 	@echo "make test    set up, then run all tests"
 	@echo "make lint    format check, linter, types, import contracts"
 	@echo "make bench   benchmarks (minutes)"
-	@echo "make chaos   kill and resume runs, SEEDS=20"
+	@echo "make chaos   real nodes under seeded faults, SEEDS=1000"
+	@echo "make kill    kill and resume whole runs, SEEDS=20"
 	@echo "make contract  compile Federation.vy into the shipped artefact"
 
 setup: $(VENV)/.ready
@@ -49,6 +50,9 @@ bench: setup node_modules/.ready
 	$(BIN)/python benchmarks/selection.py
 
 chaos: setup
+	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2
+
+kill: setup
 	$(BIN)/python benchmarks/kill.py --seeds $(or $(SEEDS),20)
 
 contract: setup

@@ -1,0 +1,393 @@
+"""A federation of real nodes under one scheduler: who acts next, what fails when, how time passes."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests import tiny
+from tests.chaos import ends
+from tests.chaos.chains import OnEvm, OnSpecification
+from tests.chaos.schedule import ALL, ROUNDS, Fault, Schedule
+
+from hansa import encoding, errors
+from hansa.crypto import sealing
+from hansa.node.daemon import Node
+from hansa.node.journal import Journal, open_journal
+from hansa.node.world import Identity, World
+from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import messages as msg
+from hansa.protocol import plan
+from hansa.protocol.checkpoint import Checkpoint
+from hansa.protocol.state import State
+from hansa.protocol.terms import parameters
+from hansa.records import (
+    Governance,
+    GovernanceTerms,
+    Limits,
+    Motion,
+    Phase,
+    Role,
+    SelectionTerms,
+    Standing,
+    Terms,
+    Training,
+)
+from hansa.schemes import plaintext
+from hansa.simulation import Party
+
+DEADLINE = 100
+"""Seconds that each phase lasts."""
+
+UNDONE = 10**6
+"""Seconds for which a reorganisation excuses whoever is silent in a phase that it undid.
+
+It should be 0: who has half a phase left has time to send again. But a relay with confirmations to wait for
+takes what it sent, and does not see yet, for spoiled, and never sends it again (`node.messages`).
+"""
+
+Slot = tuple[str, int, int]
+
+
+@cache
+def _parties(members: int, server: bool) -> list[Party]:
+    made = [tiny.party(0, f"m{i}") for i in range(members)]
+    return [*made, replace(tiny.party(0, f"m{members}"), role=Role.SERVER)] if server else made
+
+
+def agreed(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
+    """Terms, parties and seats of a schedule's federation."""
+    governance = schedule.governance
+    parties = _parties(schedule.members, governance is Governance.SERVER)
+    sitting = {Governance.COMMITTEE: parties[:4], Governance.SERVER: parties[-1:]}.get(governance, [])
+    least = 4 if schedule.rule != "none" else 3
+    stale = 2 if schedule.mode == "asynchronous" else 0
+    terms = tiny.terms(
+        parties,
+        governance=governance,
+        training=Training(
+            rounds=ROUNDS,
+            min_members=least,
+            deadline=DEADLINE,
+            mode=schedule.mode,
+            max_staleness=stale,
+            buffer=least if stale else 0,
+        ),
+        selection=SelectionTerms(rule=schedule.rule, assume_malicious=0.25),
+        govern=GovernanceTerms(
+            seats=tuple("0x" + p.address.hex() for p in sitting),
+            committee=4,
+            epoch=1,
+            precommit=schedule.precommit,
+        ),
+    )
+    return terms, parties, [p.address for p in sitting]
+
+
+class Seat:
+    """One party's place: what outlives its node. `down`: until when it has none."""
+
+    def __init__(self, fed: Federation, id: int, party: Party, domain: bytes) -> None:
+        self.id = id
+        self.party = party
+        self.database = open_journal(None, domain, party.address)._db
+        self.blobs: dict[bytes, bytes] = {}
+        self.fuse = ends.Fuse(fed)
+        self.life = 0
+        self.down = 0
+        self.wiped = False
+        self.node: Node | None = None
+
+
+class Federation:
+    """Nodes, chain, wire and clock of one schedule; in a `folder` for its chain it runs on the EVM.
+
+    `changes` counts effects, so that time is skipped only where nothing happens. `marks`: (round, phase, id)
+    -> when a fault last touched that member there; `losses`: rounds in which the store lost a blob.
+    `signed`: what left the nodes, by slot. `stopped`: errors that ended a node.
+    """
+
+    def __init__(self, schedule: Schedule, folder: Path | None = None) -> None:
+        self.schedule = schedule
+        self.rng = random.Random(f"hansa/chaos/{schedule.seed}/run")
+        self.terms, self.parties, seats = agreed(schedule)
+        where = (self.parties, parameters(self.terms), seats, self.terms.initial)
+        self.chain: OnEvm | OnSpecification = (
+            OnEvm(*where, folder) if folder else OnSpecification(*where, schedule.confirmations)
+        )
+        self.now = self.chain.now
+        self.ticks = 0
+        self.steps = 0
+        self.changes = 0
+        self.quiet = False
+        self.wire = ends.Wire()
+        self.pending: list[tuple[int, int, msg.Call]] = []
+        self.waiting = list(schedule.faults)
+        self.armed: list[tuple[int, Fault]] = []
+        self.active: list[tuple[int, Fault]] = []
+        self.injected: Counter[str] = Counter()
+        self.marks: dict[tuple[int, Phase, int], int] = {}
+        self.losses: set[int] = set()
+        self.signed: dict[Slot, set[bytes]] = {}
+        self.stopped: list[str] = []
+        self._enrol()
+        self.seats = [Seat(self, i, p, self.state.domain) for i, p in enumerate(self.parties)]
+        for seat in self.seats:
+            self.start(seat)
+
+    @property
+    def state(self) -> State:
+        """The state after the newest block, final or not."""
+        return self.chain.blocks[-1].state
+
+    def _enrol(self) -> None:
+        """Everybody joins, the owner starts; no reorganisation reaches back to here."""
+        for p in self.parties:
+            self.chain.submit(0, msg.Invite(p.address))
+        for p in self.parties:
+            fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, p.role)
+            signature = p.sign(encoding.message_bytes(self.state.domain, "Join", 0, *fields))
+            self.chain.submit(0, msg.Join(p.address, *fields, signature))
+        self.chain.submit(0, msg.Start())
+        self.chain.floor = len(self.chain.blocks) - 1
+        for _ in range(self.schedule.confirmations):
+            self.chain.idle()
+
+    def start(self, seat: Seat) -> None:
+        """A node in its place, over the journal and the disk that are there; its randomness is a new one."""
+        seat.life += 1
+        life, p = seat.life, seat.party
+
+        def entropy(label: str, n: int) -> bytes:
+            return hashlib.shake_256(f"{self.schedule.seed}/{seat.id}/{life}/{label}".encode()).digest(n)
+
+        scheme = plaintext.create(
+            id=seat.id, private_key=p.sealing_key, entropy=entropy, limits=Limits(), length=tiny.LENGTH
+        )
+        data = (f"m{seat.id}/train", f"m{seat.id}/validation")
+        member = p.role is Role.MEMBER
+        me = Identity(seat.id, p, p.onion, *data, trains=member, frugal=self.schedule.frugal)
+        world = World(
+            ledger=ends.LedgerEnd(self, seat.id, seat.fuse),
+            store=ends.StoreEnd(self, seat.id, seat.fuse),  # type: ignore[arg-type]
+            kept=ends.Disk(seat.blobs, seat.fuse),  # type: ignore[arg-type]
+            trainer=tiny.TinyTrainer(),  # type: ignore[arg-type]
+            scheme=scheme,
+            journal=ends.Journal(Journal(seat.database, "memory"), self, seat.fuse),  # type: ignore[arg-type]
+            entropy=entropy,
+        )
+        seat.node = Node(me, self.terms, world)
+        seat.node.models.fold = self._folding(seat, seat.node.models.fold)  # type: ignore[method-assign]
+
+    def _folding(self, seat: Seat, fold: Callable[[State], Checkpoint]) -> Callable[[State], Checkpoint]:
+        def wrong(state: State) -> Checkpoint:
+            right = fold(state)
+            if not self.hit("miscompute", seat.id):
+                return right
+            made = ckpt.make(ckpt.shifted(right.model, right.model.values * 0 + 1), right.state)
+            assert seat.node is not None
+            seat.node.world.kept.put(made.data)
+            self.count("miscompute: folds")
+            return made
+
+        return wrong
+
+    # faults
+
+    def hit(self, kind: str, id: int) -> Fault | None:
+        """The fault of this kind that strikes this node now."""
+        for _, fault in self.active:
+            if fault.kind == kind and fault.member in (id, ALL):
+                return fault
+        return None
+
+    def chance(self, rate: str) -> bool:
+        """Whether a fault of this rate strikes now."""
+        per_mille = 0 if self.quiet else getattr(self.schedule.rates, rate)
+        struck = bool(per_mille) and self.rng.randrange(1000) < per_mille
+        self.injected[rate] += struck
+        # Whoever met it tries again soon: no time is skipped.
+        self.changes += struck
+        return struck
+
+    def count(self, kind: str) -> None:
+        """One more of these."""
+        self.injected[kind] += 1
+
+    def mark(self, id: int, time: int | None = None) -> None:
+        """A fault touched this node, or everybody, in the phase that runs; the last time counts."""
+        key = (self.state.round, self.state.phase, id)
+        self.marks[key] = max(self.marks.get(key, 0), self.now if time is None else time)
+
+    def lose(self) -> None:
+        """The store lost a blob that all may need."""
+        self.losses.add(self.state.round)
+
+    def sign(self, slot: Slot, data: bytes) -> None:
+        """A message left a node."""
+        self.signed.setdefault(slot, set()).add(data)
+
+    def _mark_active(self, time: int | None = None) -> None:
+        """All whom a fault touches now, and until `time` where it lasts as long."""
+        until = self.now if time is None else time
+        for end, fault in self.active:
+            self.mark(fault.member, min(end, until))
+        for seat in self.seats:
+            if seat.node is None:
+                self.mark(seat.id, min(max(seat.down, self.now), until))
+
+    def apply(self, id: int, call: msg.Call) -> None:
+        """Make a block. Raises `Refused`."""
+        self.chain.submit(id, call)
+        self._mark_active()
+
+    def _faults(self, *, calm: bool) -> None:
+        """Arm, start and end faults. `calm`: nobody has anything to do, so that the armed ones strike."""
+        at = (self.state.round, self.state.phase)
+        arming = [f for f in self.waiting if (f.round, f.phase) <= at]
+        self.waiting = [f for f in self.waiting if f not in arming]
+        self.armed += [(self.ticks + f.after, f) for f in arming]
+        due = [a for a in self.armed if calm or a[0] <= self.ticks]
+        self.armed = [a for a in self.armed if a not in due]
+        for _, fault in due:
+            self._strike(fault)
+        self.active = [(until, f) for until, f in self.active if until > self.now]
+
+    def _strike(self, fault: Fault) -> None:
+        self.count(fault.kind)
+        match fault.kind:
+            case "crash" | "wiped":
+                seat = self.seats[fault.member]
+                if seat.node is not None:
+                    seat.fuse.left, seat.fuse.after = fault.amount, bool(fault.variant)
+                    seat.down = self.now + fault.seconds
+                    seat.wiped = fault.kind == "wiped"
+            case "reorg":
+                taken = self.chain.undo(fault.amount)
+                for state in (self.state, *(b.state for b in taken)):
+                    self.marks[state.round, state.phase, ALL] = self.now + UNDONE
+                undone = [b for b in taken if b.call is not None]
+                if fault.variant == 2:
+                    self.rng.shuffle(undone)
+                if fault.variant:
+                    ids = {p.address: i for i, p in enumerate(self.parties)}
+                    self.pending += [(self.now + 1, ids[b.sender], b.call) for b in undone if b.call]
+            case _:
+                self.active.append((self.now + fault.seconds, fault))
+
+    def calm_down(self) -> None:
+        """All faults end here."""
+        self.quiet = True
+        self.waiting, self.armed, self.active = [], [], []
+        for seat in self.seats:
+            seat.fuse.left = None
+            seat.down = min(seat.down, self.now)
+        self.wire.deliver(self.now, everything=True)
+
+    # time
+
+    def tick(self, after: Callable[[], None]) -> None:
+        """Everybody has a turn, in any order; `after` is called after each step."""
+        self.ticks += 1
+        self.chain.now = self.now
+        before = self.changes
+        if not self.quiet:
+            if self.ticks >= self.schedule.quiet:
+                self.calm_down()
+            else:
+                self._faults(calm=False)
+        self._mark_active()
+        self.wire.deliver(self.now)
+        self._mine()
+        self.operate()
+        idle = True
+        for seat in self.rng.sample(self.seats, len(self.seats)):
+            if seat.node is None:
+                if seat.down > self.now:
+                    continue
+                self.start(seat)
+                self.count("restarts")
+            elif self.chance("slow"):
+                self.mark(seat.id)
+                idle = False
+                continue
+            self._step(seat)
+            after()
+        self._pass_time(idle=idle and self.changes == before)
+
+    def _step(self, seat: Seat) -> None:
+        assert seat.node is not None
+        self.steps += 1
+        try:
+            seat.node.step()
+        except ends.Killed:
+            seat.node = None
+            seat.down = max(seat.down, self.now + 1)
+            if seat.wiped:
+                seat.blobs.clear()
+            self.count("kills")
+            self.mark(seat.id)
+        except Exception as e:
+            self.stopped.append(f"node {seat.id} stopped in {self.state.phase.name}: {type(e).__name__}: {e}")
+            seat.node = None
+
+    def _mine(self) -> None:
+        if self.hit("halt", ALL):
+            return
+        self.chain.idle()
+        due = [p for p in self.pending if self.quiet or p[0] <= self.now]
+        self.pending = [p for p in self.pending if p not in due]
+        for _, id, call in due:
+            self.changes += 1
+            try:
+                self.apply(id, call)
+            except errors.Refused:
+                continue
+
+    def _pass_time(self, *, idle: bool) -> None:
+        if not idle:
+            self.now += self.rng.choice((0, 1, 1, 2))
+            return
+        if self.armed and not self.quiet:
+            self._faults(calm=True)
+            return
+        state = self.chain.view().state
+        offsets = {0} | {f.amount for _, f in self.active if f.kind == "skew"}
+        wakes = [wake - s for s in offsets if (wake := plan.next_wake(state, self.now + s)) is not None]
+        wakes += [until for until, _ in self.active]
+        wakes += [seat.down for seat in self.seats if seat.node is None]
+        wakes += [m[0] for m in (*self.wire.late, *self.pending)]
+        wakes += list(self.wire.unseen.values())
+        if state is not self.state:
+            wakes.append(self.now + 1)  # blocks come, and what is not final yet will be
+        then = min((w for w in wakes if w > self.now), default=self.now + 1)
+        self._mark_active(then)
+        self.now = then
+
+    # what people do
+
+    def operate(self) -> None:
+        """Members whom the rules sent away come back, and a paused federation is resumed by all."""
+        state = self.state
+        if self.hit("halt", ALL) or state.phase is Phase.STOPPED:
+            return
+        for m in state.members.values():
+            if m.member and not m.active:
+                nonce = state.nonces.get(m.address, 0)
+                signature = self._signature(m.id, "Status", nonce, Standing.BACK)
+                self.apply(0, msg.Status(m.id, Standing.BACK, signature))
+        if state.phase is Phase.PAUSED:
+            fields = (self.state.motions, Motion.RESUME, bytes(20), bytes(32))
+            ids = [m.id for m in self.state.members.values() if m.member]
+            signatures = tuple((i, self._signature(i, "Motion", *fields)) for i in ids)
+            self.apply(0, msg.Move(Motion.RESUME, bytes(20), bytes(32), signatures))
+            self.count("resumed")
+
+    def _signature(self, id: int, name: str, *fields: Any) -> bytes:
+        return self.parties[id].sign(encoding.message_bytes(self.state.domain, name, *fields))
