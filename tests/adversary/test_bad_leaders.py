@@ -128,8 +128,15 @@ def test_a_leader_cannot_propose_twice():
 def test_only_the_leader_proposes():
     made = tiny(selection=ALL, training=ONCE)
     made.until(Phase.AGGREGATE)
-    other = next(i for i in range(5) if i != made.state.current.leader)
+    leader = made.state.current.leader
+    other = next(i for i in range(5) if i != leader)
     fields = (1, 0, b"a" * 32, b"e" * 32)
+    with pytest.raises(errors.TooEarly):
+        made.ledger().submit(msg.Propose(*fields, signed(made, leader, "Proposal", *fields)))
+    node = next(n for n in made.nodes if n.me.id == leader)
+    node.messages.send = muted(node.messages.send)
+    while len(made.state.current.precommits) < 4:
+        assert made.advance()
     with pytest.raises(errors.NotLeader):
         made.ledger().submit(msg.Propose(*fields, signed(made, other, "Proposal", *fields)))
     with pytest.raises(errors.NotLeader):

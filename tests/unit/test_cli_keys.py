@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,8 @@ def on_a_terminal(folder: Path, *words: str | Path, answers: list[str]) -> tuple
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
+        # A shell's background job inherits that Ctrl-C is ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, "-c", code, "keys", *map(str, words)])
     screen, typed = b"", 0
     while True:

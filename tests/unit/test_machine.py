@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from eth.db.atomic import AtomicDB
+from eth.vm import opcode_values as op
 from eth.vm.chain_context import ChainContext
 from eth.vm.forks.paris import ParisVM
 from eth.vm.forks.paris.blocks import ParisBlockHeader
 from eth.vm.forks.spurious_dragon._utils import collect_touched_accounts
 from eth.vm.message import Message
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hansa.ledger.machine import TRANSLATED, Machine
@@ -92,6 +93,9 @@ def test_each_instruction_on_stacks_of_each_depth(opcode: int, depth: int) -> No
             both(code + tail, gas)
 
 
+@example(opcode=op.SHA3, operands=[1, 2**256 - 1])
+@example(opcode=op.MSTORE, operands=[7, 2**256 - 1])
+@example(opcode=op.MLOAD, operands=[1, 2**256 - 1])
 @given(opcode=st.sampled_from(sorted(TRANSLATED)), operands=st.lists(words, min_size=2, max_size=3))
 def test_instructions_on_all_words(opcode: int, operands: list[int]) -> None:
     both(b"".join(map(push, operands)) + bytes([opcode]))

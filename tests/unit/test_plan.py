@@ -111,7 +111,7 @@ def test_a_verifier_fixes_its_result_before_the_proposal():
 
 @pytest.mark.parametrize(
     ("count", "share", "proposes"),
-    [(5, 0.0, True), (4, 0.0, False), (4, 0.24, False), (4, 0.25, True), (3, 0.49, False), (0, 0.5, True)],
+    [(5, 0.0, True), (4, 0.0, False), (4, 0.24, False), (4, 0.25, True), (3, 0.49, False), (3, 0.9, False)],
 )
 def test_a_leader_proposes_when_enough_have_fixed_theirs(count, share, proposes):
     at = state(Phase.AGGREGATE, precommits=dict.fromkeys(range(count), b""))

@@ -374,6 +374,7 @@ def test_attempts_end_in_a_void_round_and_voids_in_a_pause():
     story.say(story.commits(range(5)))
     story.say(story.reveals(range(5)))
     story.say(story.held(dict.fromkeys(range(5), 31)))
+    story.say(story.precommits(range(4), b"r" * 32))
     for _ in range(2):
         assert story.state.phase is Phase.AGGREGATE
         story.now = story.state.deadline
@@ -392,11 +393,45 @@ def test_a_member_is_slashed_once_a_round():
     story.say(msg.Advance(1))
     story.say(story.reveals(range(4)))
     story.say(story.held(dict.fromkeys(range(5), 15)))
+    story.say(story.precommits(range(4), b"r" * 32))
     for _ in range(8):
         story.now = story.state.deadline
         story.say(msg.Advance(1))
     assert sorted(story.faults(Fault.ABSENT_LEADER)) == [0, 1, 2, 3]
     assert {m.reputation for m in story.state.members.values()} == {75, 100}
+
+
+def to_aggregate(**parameters) -> Story:
+    story = Story(**parameters).start()
+    story.say(story.commits(range(5)))
+    story.say(story.reveals(range(5)))
+    story.say(story.held(dict.fromkeys(range(5), 31)))
+    return story
+
+
+def test_a_leader_cannot_outrun_the_verifiers():
+    """Before a quorum has fixed its results nobody could approve: the silent would pay for the leader's haste."""
+    story = to_aggregate()
+    story.say(story.precommits(range(3), b"r" * 32))
+    with pytest.raises(errors.TooEarly):
+        story.say(story.proposal(b"r" * 32))
+    story.say(story.precommits([3], b"r" * 32))
+    story.say(story.proposal(b"r" * 32))
+    story.say(story.votes({0: True, 1: True}))
+    story.now = story.state.deadline
+    story.say(msg.Advance(1))
+    # 4 had no result fixed when the leader proposed, so it could not approve and is not awaited.
+    assert sorted(story.faults(Fault.SILENT_VERIFIER)) == [2, 3]
+
+
+def test_who_keeps_its_result_back_pays_and_not_the_leader():
+    story = to_aggregate()
+    story.say(story.precommits(range(3), b"r" * 32))
+    story.now = story.state.deadline
+    story.say(msg.Advance(1))
+    assert story.faults(Fault.ABSENT_LEADER) == []
+    assert sorted(story.faults(Fault.SILENT_VERIFIER)) == [3, 4]
+    assert story.state.current.attempt == 1
 
 
 def open_votes(story: Story, digests: dict[int, bytes]) -> msg.OpeningVotes:

@@ -1756,6 +1756,16 @@ def precommits(round: uint256, items: DynArray[Precommit, MAX_BATCH]) -> DynArra
     return codes
 
 
+@internal
+@view
+def _bound() -> bool:
+    """
+    @notice Have as many verifiers fixed their own results as must approve? Before that no leader proposes.
+    @return Whether they have, or need not
+    """
+    return not self.terms.precommit or self._count(PRECOMMITTED) >= self._quorum(self._count(VERIFIER))
+
+
 @external
 def propose(round: uint256, attempt: uint256, result: bytes32, evidence: bytes32, r: bytes32, vs: bytes32):
     """
@@ -1769,6 +1779,7 @@ def propose(round: uint256, attempt: uint256, result: bytes32, evidence: bytes32
     """
     self._gate(round, AGGREGATE)
     self._need(attempt == self.attempt, WRONG_ATTEMPT)
+    self._need(self._bound(), TOO_EARLY)
     y: uint256 = convert(evidence, uint256)
     struct_hash: bytes32 = self._slot_hash(PROPOSAL_SLOT, round, attempt, result, y)
     self._need(self._by(self.leader, struct_hash, r, vs), NOT_LEADER)
@@ -1946,10 +1957,17 @@ def advance(round: uint256):
         self._need(block.timestamp >= self.deadline + grace or self._count(OPENED) == 0, TOO_EARLY)
         self._end(VOID, empty(bytes32))
     elif phase == AGGREGATE:
-        self._slash(self.leader, ABSENT_LEADER)
+        if self._bound():
+            self._slash(self.leader, ABSENT_LEADER)
+        else:
+            self._slash_missing(VERIFIER, PRECOMMITTED, SILENT_VERIFIER)
         self._elect(self.attempt + 1)
     elif phase == VERIFY:
-        self._slash_missing(VERIFIER, VOTED, SILENT_VERIFIER)
+        # Who had no time to fix its own result cannot approve.
+        awaited: uint256 = VERIFIER
+        if self.terms.precommit:
+            awaited = PRECOMMITTED
+        self._slash_missing(awaited, VOTED, SILENT_VERIFIER)
         self._elect(self.attempt + 1)
     else:
         self._end(BURNED, empty(bytes32))

@@ -43,6 +43,9 @@ IDENTITY_ADDRESS = Address(IDENTITY.to_bytes(20, "big"))
 
 WORD = f"{2**256 - 1:#x}"
 DEPTH = 1024
+MEMORY = 2**64
+"""Bytes of memory that cost 2**109 gas; py-evm counts up to 2**256 and takes more for a fault of its own."""
+
 LONGEST = 500
 """Instructions of one stretch at most."""
 
@@ -97,6 +100,8 @@ def _reach(computation: Any, start: int, size: int) -> bytearray:
     """Memory, long enough and paid for."""
     memory: bytearray = computation._memory._bytes
     if size and start + size > len(memory):
+        if start + size > MEMORY:
+            raise OutOfGas("no gas pays for so much memory")
         computation.extend_memory(start, size)
         memory = computation._memory._bytes
     return memory

@@ -64,6 +64,12 @@ def slash(decision: Decision, ids: Iterable[int], why: Fault) -> None:
             decision.emit(ev.Slashed(decision.state.round, id, int(why)))
 
 
+def bound(state: State) -> bool:
+    """Whether as many verifiers fixed their own results as must approve; before that no leader proposes."""
+    verifiers, fixed = len(state.current.verifiers), len(state.current.precommits)
+    return not state.parameters.precommit or fixed >= quorum(verifiers)
+
+
 def _complete(state: State) -> bool:
     """Nobody is awaited in this phase any more."""
     now, p = state.current, state.parameters
@@ -106,11 +112,19 @@ def advance(decision: Decision, now: int, *, late: bool) -> None:
         case Phase.AGGREGATE:
             require(late, errors.TooEarly)
             assert state.current.leader is not None
-            slash(decision, [state.current.leader], Fault.ABSENT_LEADER)
+            if bound(state):
+                slash(decision, [state.current.leader], Fault.ABSENT_LEADER)
+            else:
+                missing = state.current.verifiers - state.current.precommits.keys()
+                slash(decision, missing, Fault.SILENT_VERIFIER)
             elect(decision, state.current.attempt + 1, now)
         case Phase.VERIFY:
             require(late, errors.TooEarly)
-            slash(decision, state.current.verifiers - set(state.current.votes), Fault.SILENT_VERIFIER)
+            # Who had no time to fix its own result cannot approve.
+            current = state.current
+            fixed = frozenset(current.precommits)
+            awaited = fixed if state.parameters.precommit else current.verifiers
+            slash(decision, awaited - current.votes.keys(), Fault.SILENT_VERIFIER)
             elect(decision, state.current.attempt + 1, now)
         case Phase.OPEN:
             require(late, errors.TooEarly)

@@ -254,7 +254,7 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     if leads and f"proposal:{current.attempt}" not in know.sent:
         enough = len(current.precommits) >= quorum(len(current.verifiers))
         everyone = len(current.precommits) == len(current.verifiers)
-        if not state.parameters.precommit or everyone or (enough and done >= 0.25) or done >= 0.5:
+        if not state.parameters.precommit or everyone or (enough and done >= 0.25):
             yield Send("proposal")
 
 

@@ -130,6 +130,7 @@ def _propose(decision: Decision, call: msg.Propose, now: int) -> None:
     state = decision.state
     phases.in_time(state, call.round, Phase.AGGREGATE, now)
     require(call.attempt == state.current.attempt, errors.WrongAttempt)
+    require(phases.bound(state), errors.TooEarly)
     leader = state.current.leader
     assert leader is not None
     fields = (call.round, call.attempt, call.result, call.evidence)
