@@ -17,7 +17,7 @@ GAS: dict[str, tuple[int, int]] = {
     "openings": (48_000, 13_200),
     "select": (107_000, 4_900),
     "precommits": (47_000, 16_200),
-    "propose": (58_000, 0),
+    "propose": (66_000, 0),
     "votes": (182_000, 11_500),
 }
 """Call -> gas a round, gas a round and sender."""
