@@ -1,0 +1,74 @@
+"""`hansa deploy`, `invite` and `start`: what the owner of a federation does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hansa.cli.connection import KeyFile, Name, RpcUrl, StoreUrl, opened, read_account
+from hansa.cli.console import console
+from hansa.cli.keys import PasswordFile, open_key
+
+
+def deploy(
+    app: Annotated[Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py.")],
+    rpc: RpcUrl,
+    store: StoreUrl,
+    key: KeyFile,
+    password_file: PasswordFile = None,
+) -> None:
+    """Put a federation on a chain: its contract, and its terms into the store. Prints its address."""
+    from hansa import wiring
+    from hansa.config import load_federation
+    from hansa.federation import Federation, publish, terms_of
+    from hansa.ledger import evm
+    from hansa.ledger.rpc import Endpoint, chain_id_of
+    from hansa.protocol.terms import parameters
+
+    file = load_federation(app, [])
+    owner = open_key(key, password_file).signer
+    terms = terms_of(file)
+    seats = tuple(bytes.fromhex(s.removeprefix("0x")) for s in terms.govern.seats)
+    shared = wiring.store(store)
+    endpoint = Endpoint(rpc, chain_id_of(rpc))
+    with console(stderr=True).status("deploying"):
+        made = evm.deploy(endpoint, owner, parameters(terms), seats, terms.initial)
+    federation = Federation(made, terms)
+    publish(shared, federation)
+    print(federation.address)
+
+
+def invite(
+    name: Name,
+    addresses: Annotated[
+        list[str], typer.Argument(metavar="ADDRESS...", help="Who may join: 0x and 40 digits.")
+    ],
+    rpc: RpcUrl,
+    store: StoreUrl,
+    key: KeyFile,
+    password_file: PasswordFile = None,
+) -> None:
+    """Let addresses join. The owner's command."""
+    from hansa.protocol import messages as msg
+
+    who = [read_account(text) for text in addresses]
+    with opened(name, rpc, store, key, password_file) as it:
+        known = it.ledger.view().state
+        new = [a for a in who if a not in known.invited and a not in known.ids]
+        if new:
+            it.ledger.submit(*(msg.Invite(a) for a in new))
+    console().print(
+        f"{len(new)} invited" + (f", {len(who) - len(new)} were before" if len(new) < len(who) else "")
+    )
+
+
+def start(name: Name, rpc: RpcUrl, store: StoreUrl, key: KeyFile, password_file: PasswordFile = None) -> None:
+    """Begin the first round, when enough members have joined. The owner's command."""
+    from hansa.protocol import messages as msg
+
+    with opened(name, rpc, store, key, password_file) as it:
+        it.ledger.submit(msg.Start())
+        members = len(it.ledger.view().state.current.roster)
+    console().print(f"round 1 has begun with {members} members")
