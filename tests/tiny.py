@@ -12,6 +12,8 @@ import numpy as np
 from hansa import encoding
 from hansa.app import EvaluateTask, TrainResult, TrainTask
 from hansa.crypto import sealing, signatures
+from hansa.founding import Party
+from hansa.founding import party as make_party
 from hansa.ledger.specified import Specified, SpecifiedLedger
 from hansa.node.daemon import Node
 from hansa.node.journal import Journal, open_journal
@@ -23,8 +25,6 @@ from hansa.protocol.model import from_arrays
 from hansa.protocol.terms import parameters as contract_parameters
 from hansa.records import Governance, GovernanceTerms, Limits, Phase, Role, SelectionTerms, Terms, Training
 from hansa.schemes import plaintext
-from hansa.simulation import Party
-from hansa.simulation import party as make_party
 from hansa.stores import objects
 
 LENGTH = 12

@@ -19,10 +19,10 @@ from hansa.ledger import artefact
 from hansa.ledger.binding import parameter_fields
 from hansa.ledger.evm import Deployment
 from hansa.ledger.rpc import Rpc, hexed, member, quantity, unhex
-from hansa.ports import Store
+from hansa.ports import Store, Trainer
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol.model import from_arrays
-from hansa.protocol.terms import complete, decode_terms
+from hansa.protocol.terms import Draft, complete, decode_terms
 from hansa.records import Governance, Terms
 
 FORMAT = 1
@@ -69,11 +69,16 @@ def terms_of(file: FederationFile) -> Terms:
     site = Site(file.folder, "founder", 0, file.initial_seed)
     trainer = wiring.trainer("torch", TrainerOptions(file.folder, (site,), digest=digest))
     try:
-        model, _ = from_arrays(trainer.initial(file.initial_seed), file.scale)
+        return completed(draft, file, trainer, digest)
     finally:
         trainer.close()
+
+
+def completed(draft: Draft, file: FederationFile, trainer: Trainer, app: bytes) -> Terms:
+    """A draft with the app's digest and the model that its trainer begins with."""
+    model, _ = from_arrays(trainer.initial(file.initial_seed), file.scale)
     first = ckpt.initial(draft.aggregation, model).digest
-    return complete(draft, app=digest, layout=model.layout, initial=first, initial_seed=file.initial_seed)
+    return complete(draft, app=app, layout=model.layout, initial=first, initial_seed=file.initial_seed)
 
 
 def read_address(text: str) -> Address:

@@ -7,12 +7,11 @@ function of its settings, and a run that was killed goes on to the same model.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ import rlp
 from eth_hash.auto import keccak
 
 from hansa import app, attacks, encoding, errors, runfolder, wiring
-from hansa.app import EvaluateTask, Site, TrainerOptions, TrainResult, TrainTask, Values
+from hansa.app import EvaluateTask
 from hansa.config import FederationFile
 from hansa.crypto import sealing, signatures
 from hansa.crypto.signatures import account
+from hansa.founding import Founding, Party, found, owner_secret
 from hansa.hostile import HostileTrainer
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import Chain, open_chain
@@ -31,18 +31,17 @@ from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Rpc
 from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
-from hansa.node.onion import Onion
 from hansa.node.world import Identity, World
-from hansa.ports import Entropy, Trainer, View
+from hansa.ports import Trainer, View
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol import plan
 from hansa.protocol.events import Event
 from hansa.protocol.history import RoundStory, tell
-from hansa.protocol.model import from_arrays, parameters, to_arrays, to_safetensors
-from hansa.protocol.terms import complete, terms_digest
+from hansa.protocol.model import parameters, to_arrays
 from hansa.protocol.terms import parameters as contract_parameters
-from hansa.records import Governance, Limits, Model, Outcome, Phase, Role, Terms
+from hansa.protocol.terms import terms_digest
+from hansa.records import Limits, Model, Outcome, Phase, Role
 from hansa.runfolder import RunRecord
 
 CHAIN_ID = 4_820_657
@@ -68,132 +67,6 @@ class Clock:
         """Set the time, and the chain's with it."""
         self._now = now
         self._follow(now)
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """A simulated party: what it signs and seals with. All of it comes from the run's seed."""
-
-    name: str
-    role: Role
-    secret: bytes
-    sealing_key: bytes
-    onion: Onion
-    entropy: Entropy
-
-    def __repr__(self) -> str:
-        return f"Party({self.name})"
-
-    @property
-    def address(self) -> bytes:
-        """The 20-byte address that signs."""
-        return signatures.address(self.secret)
-
-    def sign(self, data: bytes) -> bytes:
-        """A 64-byte signature of the data's hash."""
-        return signatures.sign(self.secret, keccak(data))
-
-
-def party(seed: int, name: str, role: Role = Role.MEMBER) -> Party:
-    """The party of this name in all simulations with this seed. For simulations only: the keys are public."""
-
-    def derive(purpose: str, n: int) -> bytes:
-        return hashlib.shake_256(encoding.encode(["hansa/simulation", seed, name, purpose])).digest(n)
-
-    onion = Onion(derive("onion", 32))
-    return Party(name, role, derive("signer", 32), derive("sealing", 32), onion, derive)
-
-
-class Ahead:
-    """A trainer that may be told beforehand what it will be asked, so that workers train in parallel."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self._ready: dict[tuple[str, int, int], TrainResult] = {}
-
-    def prepare(self, tasks: Sequence[TrainTask]) -> None:
-        """Train these now; each result is given out once."""
-        new = [t for t in tasks if self._key(t) not in self._ready]
-        for task, result in zip(new, self._trainer.train_many(new), strict=True):
-            self._ready[self._key(task)] = result
-
-    def _key(self, task: TrainTask) -> tuple[str, int, int]:
-        return task.dataset, task.round, task.seed
-
-    def initial(self, seed: int) -> Values:
-        """As the trainer below."""
-        return self._trainer.initial(seed)
-
-    def examples(self, dataset: str) -> int:
-        """As the trainer below."""
-        return self._trainer.examples(dataset)
-
-    def train(self, task: TrainTask) -> TrainResult:
-        """The prepared result, or train now."""
-        return self._ready.pop(self._key(task), None) or self._trainer.train(task)
-
-    def train_many(self, tasks: Sequence[TrainTask]) -> list[TrainResult]:
-        """As the trainer below."""
-        return self._trainer.train_many(tasks)
-
-    def evaluate(self, task: EvaluateTask) -> list[dict[str, float]]:
-        """As the trainer below."""
-        return self._trainer.evaluate(task)
-
-    def evaluate_many(self, tasks: Sequence[EvaluateTask]) -> list[list[dict[str, float]]]:
-        """As the trainer below."""
-        return self._trainer.evaluate_many(tasks)
-
-    def close(self) -> None:
-        """Stop its workers."""
-        self._trainer.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Founding:
-    """What a federation is founded with: terms, parties, the trainer of their app."""
-
-    file: FederationFile
-    terms: Terms
-    parties: tuple[Party, ...]
-    trainer: Ahead
-    seats: tuple[bytes, ...]
-
-
-def found(file: FederationFile) -> Founding:
-    """Load the app, make the initial model, complete the terms. Raises `Misconfigured`."""
-    simulated, draft = file.simulation, file.draft
-    members = tuple(party(simulated.seed, app.member_name(i)) for i in range(simulated.members))
-    servers: tuple[Party, ...] = ()
-    if draft.governance is Governance.SERVER:
-        servers = (party(simulated.seed, "s0", Role.SERVER),)
-    seats: tuple[bytes, ...] = ()
-    if draft.governance is Governance.SERVER:
-        seats = tuple(s.address for s in servers)
-    elif draft.governance is Governance.COMMITTEE:
-        seats = tuple(m.address for m in members[: draft.govern.committee])
-    options = TrainerOptions(
-        folder=file.folder,
-        sites=tuple(Site(file.folder, m.name, i, simulated.seed) for i, m in enumerate(members)),
-        partition=simulated.partition,
-        holdout=simulated.holdout,
-        validation=draft.training.validation,
-        seed=simulated.seed,
-        workers=simulated.workers,
-        device=simulated.device,
-        digest=app.app_digest(file.folder),
-    )
-    trainer = Ahead(wiring.trainer("torch", options))
-    model, _ = from_arrays(trainer.initial(file.initial_seed), file.scale)
-    draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))
-    terms = complete(
-        draft,
-        app=options.digest,
-        layout=model.layout,
-        initial=ckpt.initial(draft.aggregation, model).digest,
-        initial_seed=file.initial_seed,
-    )
-    return Founding(file, terms, (*members, *servers), trainer, seats)
 
 
 class Simulation:
@@ -298,7 +171,13 @@ class Simulation:
     def _enrol(self) -> None:
         state = self.view().state
         parties = self.founding.parties
-        owner = EvmLedger(self._rpc, self.deployment, self.fold, account(_owner(self.founding)), self.clock)
+        owner = EvmLedger(
+            self._rpc,
+            self.deployment,
+            self.fold,
+            account(owner_secret(self.founding.file.simulation.seed)),
+            self.clock,
+        )
         invited = state.invited | state.ids.keys()
         owner.submit(*(msg.Invite(p.address) for p in parties if p.address not in invited))
         owner.submit(*(self._join(p) for p in parties if p.address not in state.ids))
@@ -375,10 +254,6 @@ def gas_by_call(rpc: Rpc) -> dict[str, int]:
     return total
 
 
-def _owner(founding: Founding) -> bytes:
-    return party(founding.file.simulation.seed, "owner").secret
-
-
 def _contract_address(owner: bytes) -> bytes:
     """Where an account's first transaction deploys to: keccak(rlp([account, 0]))[12:]."""
     return keccak(rlp.encode([owner, b""]))[12:]
@@ -397,8 +272,9 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
             hint="Go on with it by --resume, or name another folder by --out.",
         )
     founding = found(file)
-    owner = signatures.address(_owner(founding))
     simulated = file.simulation
+    secret = owner_secret(simulated.seed)
+    owner = signatures.address(secret)
     deployment = Deployment(
         chain_id=CHAIN_ID,
         contract=_contract_address(owner),
@@ -424,9 +300,7 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
     clock = Clock(max(chain.time, GENESIS_TIME + 1), chain.set_time)
     clock.move(clock())
     if int(chain.request("eth_blockNumber"), 16) == 0:
-        made = deploy(
-            chain, account(_owner(founding)), deployment.parameters, deployment.seats, deployment.model
-        )
+        made = deploy(chain, account(secret), deployment.parameters, deployment.seats, deployment.model)
         if made != deployment:
             raise errors.Unavailable("the contract was deployed to another address than computed")
     return Simulation(folder, founding, chain, Fold(chain, deployment, interval=math.inf), deployment, clock)
@@ -452,6 +326,3 @@ def _check_same(old: RunRecord, new: RunRecord, folder: Path) -> None:
         f"the run in {folder} was started with other {what}",
         hint="Repeat the command line of that run and add --resume, or name another folder by --out.",
     )
-
-
-__all__ = ["Simulation", "found", "gas_by_call", "party", "start", "to_safetensors"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.tiny import START
 
 from hansa.crypto.signatures import account
+from hansa.founding import Party
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import EvmLedger, Fold, deploy
@@ -20,7 +21,6 @@ from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.events import Event
 from hansa.records import Parameters
-from hansa.simulation import Party
 
 
 class OnSpecification:

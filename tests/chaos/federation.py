@@ -18,6 +18,7 @@ from tests.chaos.schedule import ALL, ROUNDS, Fault, Schedule
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
+from hansa.founding import Party
 from hansa.node.daemon import Node
 from hansa.node.journal import Journal, open_journal
 from hansa.node.world import Identity, World
@@ -40,7 +41,6 @@ from hansa.records import (
     Training,
 )
 from hansa.schemes import plaintext
-from hansa.simulation import Party
 
 DEADLINE = 100
 """Seconds that each phase lasts."""

@@ -14,6 +14,7 @@ from tests.anvil import ZERO_FEE, anvil
 from hansa import encoding, errors
 from hansa.crypto import sealing
 from hansa.crypto.signatures import account
+from hansa.founding import Party, party
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy, founded
@@ -22,7 +23,6 @@ from hansa.ledger.specified import Specified, SpecifiedLedger
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.records import Governance, Parameters, Phase, Role
-from hansa.simulation import Party, party
 
 START = 2_000_000_000
 PARTIES = [party(1, f"m{i}") for i in range(4)]

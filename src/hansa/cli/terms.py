@@ -103,7 +103,7 @@ def explain(app: App, settings: Settings = None) -> None:
 def _load(app: Path, settings: list[str] | None) -> tuple[Terms, int]:
     """Terms as a simulation of the app would found them, and its number of members."""
     from hansa.config import load_federation
-    from hansa.simulation import found
+    from hansa.founding import found
 
     file = load_federation(app, settings or ())
     founding = found(file)
