@@ -57,9 +57,10 @@ def test_version(monkeypatch, capsys) -> None:
         (["run"], "Missing argument"),
         (["run", "app", "--rounds", "many"], "Invalid value for '--rounds'"),
         (["run", "nowhere"], "cannot read nowhere/federation.toml: No such file"),
-        (["status", "nowhere"], "cannot read nowhere/run.cbor: No such file"),
+        (["status", "nowhere"], "'nowhere' is neither a run folder nor a federation"),
+        (["status", "."], "cannot read run.cbor: No such file"),
         (["audit", "nowhere"], "nowhere"),
-        (["export", "nowhere", "m.safetensors"], "cannot read nowhere/run.cbor"),
+        (["export", "nowhere", "m.safetensors"], "'nowhere' is neither a run folder"),
         (["export", "nowhere", "no/m.safetensors"], "there is no folder no"),
         (["run", str(DIGITS), "--set", "training.round=3"], 'did you mean "rounds"?'),
         (["run", str(DIGITS), "--set", "rounds=3"], "not of the form SECTION.KEY=VALUE"),
@@ -94,7 +95,7 @@ def test_members_without_the_malicious_ones_says_how_to_name_them(monkeypatch, c
 def test_traceback_is_shown_when_asked_for(monkeypatch, capsys) -> None:
     _, _, err = run(monkeypatch, capsys, "status", "nowhere", "--traceback")
     assert err.startswith("Traceback (most recent call last)")
-    assert "hansa: cannot read nowhere/run.cbor" in err
+    assert "hansa: 'nowhere' is neither" in err
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_a_fault_of_our_own_asks_for_a_report(monkeypatch, capsys) -> None:
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("x / 0")
 
-    monkeypatch.setattr("hansa.cli.reading.read_run", broken)
-    code, _, err = run(monkeypatch, capsys, "status", "anything")
+    monkeypatch.setattr("hansa.cli.runs.read_run", broken)
+    code, _, err = run(monkeypatch, capsys, "status", ".")
     assert code == 1
     assert err.splitlines()[0] == "hansa: ZeroDivisionError: x / 0"
     assert "please report it" in err

@@ -8,16 +8,25 @@ from typing import Annotated
 import typer
 
 from hansa import errors
+from hansa.cli.connection import AnyName, AnyRpcUrl, AnyStoreUrl, ReaderKey
 from hansa.cli.console import console
+from hansa.cli.keys import PasswordFile, open_key
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    name: AnyName,
     file: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="Where the model goes.")],
+    rpc: AnyRpcUrl = None,
+    store: AnyStoreUrl = None,
+    key: ReaderKey = None,
+    password_file: PasswordFile = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Write the current model, after holding it against the digest on the chain."""
-    from hansa.cli.reading import final_model, read_run
+    """Write the current model, after holding it against the digest on the chain.
+
+    That of a federation on a shared chain lies sealed in the store: it takes the key of one of its readers.
+    """
+    from hansa.cli.reading import source
     from hansa.protocol.model import parameters, to_safetensors
     from hansa.records import Phase
     from hansa.runfolder import write_atomically
@@ -26,10 +35,12 @@ def export(
         raise errors.Misconfigured(f"{file} exists", hint="Name another file, or add --force.")
     if not file.absolute().parent.is_dir():
         raise errors.Misconfigured(f"there is no folder {file.parent}", hint="Make it first.")
-    found = read_run(run)
-    model = final_model(found)
+    own = None if key is None else open_key(key, password_file)
+    with source(name, rpc, store, own) as found:
+        reading = found.read()
+        model = found.model(reading)
     write_atomically(file, to_safetensors(model))
-    state = found.view.state
+    state = reading.view.state
     more = "" if state.phase in (Phase.STOPPED, Phase.PAUSED) else "; the federation is still at work"
     console().print(
         f"{file}: {parameters(model.layout):,} parameters after {state.version} rounds{more}\n"

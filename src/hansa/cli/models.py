@@ -1,0 +1,48 @@
+"""The current model of a federation: opened as its leader sealed it, and held against the chain."""
+
+from __future__ import annotations
+
+from hansa import encoding, errors, wiring
+from hansa.ports import Store
+from hansa.protocol import checkpoint as ckpt
+from hansa.protocol.model import parameters
+from hansa.protocol.state import State
+from hansa.records import Limits, Model, Terms
+
+
+def current(state: State, data: bytes, terms: Terms) -> Model:
+    """The model in the bytes of a checkpoint. Raises `Untrusted` unless it is the chain's current one."""
+    if encoding.digest(data) != state.model:
+        raise errors.Untrusted(
+            "the model is not the one that the chain names",
+            hint="Do not use it. `hansa audit` says more.",
+            digest=encoding.digest(data),
+        )
+    return ckpt.decode(data, terms.aggregation, terms.layout, Limits()).model
+
+
+def released(state: State, terms: Terms, store: Store, id: int, sealing_key: bytes) -> bytes:
+    """The current model's checkpoint, opened with the X25519 key of reader `id`.
+
+    There must have been a final round. Raises `Unavailable` when a blob is not in the store, `Untrusted` when
+    one is not what it should be, or was not sealed to this reader.
+    """
+    limits, author = Limits(), state.model_author
+    assert author is not None
+
+    def fetch(digest: bytes) -> bytes:
+        return store.get(digest, limit=limits.blob)
+
+    def no_entropy(label: str, _n: int) -> bytes:
+        raise AssertionError(f"a reader seals nothing, and needs no entropy for {label}")
+
+    scheme = wiring.scheme(
+        terms.scheme,
+        id=id,
+        private_key=sealing_key,
+        entropy=no_entropy,
+        limits=limits,
+        length=parameters(terms.layout),
+    )
+    sealed = fetch(ckpt.sealed_digest(fetch(state.model_evidence)))
+    return scheme.open_release(state.domain, state.model_readers, author, state.version, sealed, fetch)
