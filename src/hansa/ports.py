@@ -55,6 +55,9 @@ class Store(Protocol):
     def has(self, digest: bytes) -> bool:
         """Whether a blob of this digest lies in the store."""
 
+    def discard(self, digest: bytes) -> None:
+        """Forget a blob; one that is not there counts as forgotten."""
+
     def put_at(self, key: str, data: bytes) -> None:
         """Keep bytes under a name."""
 

@@ -7,13 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests import s3
 
-from hansa import errors
-from hansa.stores import objects
+from hansa import encoding, errors
+from hansa.records import Limits
+from hansa.stores import objects, parts
 
 LIMIT = 1 << 20
 
@@ -22,8 +25,24 @@ def blob_key(digest: bytes) -> str:
     return f"blobs/{digest.hex()[:2]}/{digest.hex()}"
 
 
-@pytest.fixture(params=["memory", "folder", "file-url"])
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    made = s3.Server(tmp_path_factory.mktemp("s3"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def proxy(server):
+    made = s3.Proxy(server.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["memory", "folder", "file-url", "s3"])
 def store(request, tmp_path):
+    if request.param == "s3":
+        return s3.opened(request.getfixturevalue("server").port, tmp_path.name)
     urls = {"memory": "memory:///", "folder": str(tmp_path / "new"), "file-url": f"file://{tmp_path}/a%20b"}
     return objects.create(urls[request.param])
 
@@ -36,10 +55,93 @@ def test_a_blob_is_found_by_its_digest(store):
     assert store.put(b"hello") == digest
 
 
-def test_an_empty_blob_and_one_of_several_parts(store):
-    large = os.urandom(1 << 16) * 200
-    for data in (b"", large):
-        assert store.get(store.put(data), limit=len(data)) == data
+@pytest.fixture
+def large(monkeypatch):
+    """A blob of ten parts, two of them equal and the last a small one; parts are small, to be quick."""
+    monkeypatch.setattr(parts, "PART", 4096)
+    data = os.urandom(8 * 4096)
+    return data + data[:4096] + b"end"
+
+
+def test_an_empty_blob_and_one_of_several_parts(store, large):
+    for data in (b"", large[:4096], large[:4097], large):
+        digest = store.put(data)
+        assert store.has(digest)
+        assert store.get(digest, limit=len(data)) == data
+        assert store.put(data) == digest
+
+
+def test_a_blob_of_the_true_size_of_parts(store):
+    data = os.urandom(1 << 16) * 200
+    assert len(data) > parts.PART
+    assert store.get(store.put(data), limit=len(data)) == data
+
+
+def test_a_large_blob_above_the_limit_is_refused_before_its_parts_are_read(store, large):
+    digest = store.put(large)
+    for key in store.list(parts.folder(digest)):
+        if key != parts.manifest_key(digest):
+            store.delete(key)
+    with pytest.raises(errors.Untrusted, match="limit"):
+        store.get(digest, limit=len(large) - 1)
+
+
+def test_a_large_blob_without_one_of_its_parts_is_not_there(store, large):
+    digest = store.put(large)
+    part = parts.part_key(digest, hashlib.sha256(large[-3:]).digest())
+    store.delete(part)
+    assert not store.has(digest)
+    with pytest.raises(errors.Unavailable, match="is not in"):
+        store.get(digest, limit=len(large))
+    store.put_at(part, b"en")
+    assert not store.has(digest)
+    with pytest.raises(errors.Untrusted, match="other bytes"):
+        store.get(digest, limit=len(large))
+    store.put(large)
+    assert store.has(digest)
+    assert store.get(digest, limit=len(large)) == large
+
+
+def test_a_part_with_other_bytes_is_found_and_written_again(store, large):
+    digest = store.put(large)
+    store.put_at(parts.part_key(digest, hashlib.sha256(large[:4096]).digest()), bytes(4096))
+    with pytest.raises(errors.Untrusted, match="other bytes"):
+        store.get(digest, limit=len(large))
+    store.put(large)
+    assert store.get(digest, limit=len(large)) == large
+
+
+@pytest.mark.parametrize("size", [0, -1, 4096 * 3, 2**60, None])
+def test_a_manifest_that_does_not_fit_is_refused(store, large, size):
+    digest = hashlib.sha256(large).digest()
+    lie = {"size": size, "parts": [bytes(32), bytes(32)]}
+    store.put_at(parts.manifest_key(digest), encoding.encode(lie))
+    assert not store.has(digest)
+    with pytest.raises(errors.Untrusted, match="manifest"):
+        store.get(digest, limit=2**61)
+    store.put(large)
+    assert store.get(digest, limit=len(large)) == large
+
+
+def test_a_blob_is_forgotten_with_all_its_parts(store, large):
+    kept = store.put(b"kept")
+    for digest in (store.put(b"small"), store.put(large)):
+        assert store.has(digest)
+        for _ in range(2):
+            store.discard(digest)
+            assert not store.has(digest)
+    assert store.list("blobs") == [blob_key(kept)]
+    assert store.list("large") == []
+
+
+def test_a_blob_that_no_node_would_read_is_not_written(store, large):
+    bounded = replace(store, limit=len(large) - 1)
+    for call in (lambda: bounded.put(large), lambda: bounded.put_at("a", large)):
+        with pytest.raises(errors.Misconfigured, match="above the limit") as caught:
+            call()
+        assert "smaller model" in caught.value.hint
+    assert store.list("large") == []
+    assert store.limit == Limits().blob
 
 
 def test_a_missing_blob_is_unavailable(store):
@@ -142,7 +244,8 @@ def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path):
 
 FULL_DISK = """
 import sys
-from hansa import errors
+from hansa import encoding, errors
+from hansa.records import Limits
 from hansa.stores import objects
 store = objects.create(sys.argv[1])
 small = store.put(b"small")
@@ -174,16 +277,23 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing_behind(tmp_path):
 
 
 def test_a_store_that_does_not_answer_is_unavailable():
-    store = objects.create(
-        "http://127.0.0.1:9/x", client_options={"allow_http": True}, retry_config={"max_retries": 0}
-    )
+    store = objects.create("http://127.0.0.1:9/x?allow_http=true", retry_config={"max_retries": 0})
     with pytest.raises(errors.Unavailable, match="does not serve") as caught:
         store.get(bytes(32), limit=LIMIT)
     assert "network" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("url", "options"), [("foo://x", {}), ("s3://x/y", {"bogus": 1}), ("s3://x", {"timeout": 3})]
+    ("url", "options"),
+    [
+        ("foo://x", {}),
+        ("s3://x/y", {"bogus": 1}),
+        ("s3://x", {"timeout": 3}),
+        ("s3://x?timeout=soon", {}),
+        ("s3://x", {"config": {"proxy_url": "x"}}),
+        ("s3://x?secret_access_key=a", {}),
+        ("gs://x?endpoint=http://127.0.0.1:9", {}),
+    ],
 )
 def test_an_address_that_cannot_be_used_is_a_misconfiguration(url, options):
     with pytest.raises(errors.Misconfigured) as caught:
@@ -195,3 +305,151 @@ def test_credentials_in_an_address_are_refused_and_not_shown():
     with pytest.raises(errors.Misconfigured) as caught:
         objects.create("https://user:secret@example.invalid/path")
     assert "secret" not in str(caught.value) + caught.value.hint
+
+
+# S3 over its own protocol, against a server process
+
+
+def test_plain_http_is_refused_unless_the_address_allows_it(server):
+    url = f"s3://{s3.BUCKET}?endpoint=http://127.0.0.1:{server.port}"
+    for address in (url, f"{url}&allow_http=false", f"http://127.0.0.1:{server.port}"):
+        with pytest.raises(errors.Misconfigured, match="plain HTTP") as caught:
+            objects.create(address)
+        assert "allow_http=true" in caught.value.hint
+
+
+def test_options_of_the_address_reach_the_store_and_show_where_it_is(server, tmp_path):
+    store = s3.opened(server.port, tmp_path.name)
+    store.put(b"x")
+    assert list((server.folder / s3.BUCKET / tmp_path.name / "blobs").iterdir())
+    assert store.place == f"s3://{s3.BUCKET}/{tmp_path.name} at http://127.0.0.1:{server.port}"
+
+
+def calls(store):
+    return (
+        lambda: store.put(b"x"),
+        lambda: store.get(bytes(32), limit=1),
+        lambda: store.has(bytes(32)),
+        lambda: store.list("outbox"),
+        lambda: store.discard(bytes(32)),
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"secret_access_key": "other"}, {"access_key_id": "other"}])
+def test_wrong_credentials_are_named_and_not_shown(server, wrong):
+    for call in calls(s3.opened(server.port, "x", **wrong)):
+        with pytest.raises(errors.Unavailable) as caught:
+            call()
+        assert "credentials" in caught.value.hint
+        said = str(caught.value) + caught.value.hint
+        assert "\n" not in said
+        assert "<" not in said
+        assert s3.SECRET not in said
+
+
+def test_a_store_that_lets_read_but_not_write(server, proxy):
+    store = s3.opened(proxy.port, "x")
+    digest = store.put(b"x")
+    proxy.fault = lambda method, _path: "deny" if method in ("PUT", "POST", "DELETE") else None
+    assert store.get(digest, limit=1) == b"x"
+    for call in (lambda: store.put(b"y"), lambda: store.delete("a")):
+        with pytest.raises(errors.Unavailable) as caught:
+            call()
+        assert "permissions" in caught.value.hint
+
+
+def test_a_bucket_that_does_not_exist_is_no_missing_blob(server):
+    url = f"s3://nowhere?endpoint=http://127.0.0.1:{server.port}&allow_http=true"
+    store = objects.create(url, access_key_id=s3.KEY, secret_access_key=s3.SECRET, region="us-east-1")
+    for call in (lambda: store.put(b"x"), lambda: store.get(bytes(32), limit=1), lambda: store.list("a")):
+        with pytest.raises(errors.Unavailable) as caught:
+            call()
+        assert "Make the bucket" in caught.value.hint
+
+
+def test_a_server_that_stops_and_comes_back(server, tmp_path):
+    store = s3.opened(server.port, tmp_path.name)
+    digest = store.put(b"before")
+    server.stop()
+    try:
+        for call in calls(store):
+            with pytest.raises(errors.Unavailable) as caught:
+                call()
+            assert "network" in caught.value.hint
+    finally:
+        server.start()
+    assert store.get(digest, limit=9) == b"before"
+    assert store.has(store.put(b"after"))
+
+
+def test_a_body_that_breaks_off_is_unavailable_and_comes_whole_the_next_time(server, proxy):
+    store = s3.opened(proxy.port, "cut")
+    data = os.urandom(1 << 20)
+    digest = store.put(data)
+    proxy.fault = lambda method, _path: "truncate" if method == "GET" else None
+    with pytest.raises(errors.Unavailable):
+        store.get(digest, limit=len(data))
+    proxy.fault = lambda _method, _path: None
+    assert store.get(digest, limit=len(data)) == data
+
+
+def test_an_object_above_the_limit_is_not_downloaded(server, proxy):
+    store = s3.opened(proxy.port, "limit")
+    store.put_at("big", bytes(64 << 20))
+    with pytest.raises(errors.Untrusted, match="limit 1000"):
+        store.get_at("big", limit=1000)
+    assert proxy.sent < 32 << 20
+
+
+# uploads that break off
+
+
+def test_an_upload_goes_on_where_it_broke_off(server, proxy, large, tmp_path):
+    """Ten parts, two of them equal: nine requests and the manifest."""
+    store = s3.opened(proxy.port, tmp_path.name)
+    proxy.fault = lambda method, _path: "cut" if method == "PUT" and proxy.wrote("/large/") > 4 else None
+    with pytest.raises(errors.Unavailable):
+        store.put(large)
+    assert proxy.wrote("/large/") == 5
+    assert not store.has(hashlib.sha256(large).digest())
+    proxy.requests.clear()
+    proxy.fault = lambda _method, _path: None
+    digest = s3.opened(proxy.port, tmp_path.name).put(large)
+    assert proxy.wrote("/large/") == 9 - 4 + 1
+    assert store.get(digest, limit=len(large)) == large
+
+
+KILLED = """
+import os, signal, sys
+from hansa.stores import objects, parts
+parts.PART = 4096
+write, left = objects.ObjectStore._write, 4
+def dying(self, key, data):
+    global left
+    write(self, key, data)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+objects.ObjectStore._write = dying
+objects.create(sys.argv[1]).put(open(sys.argv[2], "rb").read())
+"""
+
+
+def test_a_killed_upload_into_a_folder_goes_on(tmp_path, large, monkeypatch):
+    (tmp_path / "data").write_bytes(large)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "store"), str(tmp_path / "data")],
+        env={**os.environ, "PYTHONPATH": str(Path(objects.__file__).parents[2])},
+        timeout=60,
+    )
+    assert done.returncode == -9
+    store = objects.create(str(tmp_path / "store"))
+    digest = hashlib.sha256(large).digest()
+    assert len(store.list(parts.folder(digest))) == 4
+    assert not store.has(digest)
+    written = []
+    put = objects.obstore.put
+    monkeypatch.setattr(objects.obstore, "put", lambda s, k, d, **o: (written.append(k), put(s, k, d, **o)))
+    assert store.put(large) == digest
+    assert len(written) == 9 - 4 + 1
+    assert store.get(digest, limit=len(large)) == large
