@@ -325,6 +325,17 @@ def test_options_of_the_address_reach_the_store_and_show_where_it_is(server, tmp
     assert store.place == f"s3://{s3.BUCKET}/{tmp_path.name} at http://127.0.0.1:{server.port}"
 
 
+def test_plain_http_from_the_environment_is_advised_on(server, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET)
+    with pytest.raises(errors.Unavailable) as caught:
+        objects.create(f"s3://{s3.BUCKET}/env").put(b"x")
+    assert "allow_http=true" in caught.value.hint
+    store = objects.create(f"s3://{s3.BUCKET}/env?allow_http=true")
+    assert store.get(store.put(b"x"), limit=1) == b"x"
+
+
 def calls(store):
     return (
         lambda: store.put(b"x"),

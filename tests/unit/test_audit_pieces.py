@@ -19,6 +19,7 @@ from hansa.protocol.audit import check_row, counts, left_out, starved
 from hansa.protocol.history import RoundStory
 from hansa.protocol.state import RoundState, State
 from hansa.records import Finding, Limits, Motion, Outcome, Parameters, Role, Slot, Standing
+from hansa.stores import objects, parts
 
 # reports
 
@@ -215,6 +216,33 @@ def test_every_file_is_hashed(tmp_path: Path) -> None:
     assert [f.subject for f in report.findings] == [f"kept/blobs/07/{digest.hex()}"]
     assert report.findings[0].evidence == encoding.digest(b"three")
     assert report.checks[0].count == 2
+
+
+def test_a_large_blob_is_put_together_and_its_parts_are_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART", 4)
+    store = objects.create(str(tmp_path / STORE))
+    digest = store.put(b"0123456789")
+    held, book = blobs(tmp_path, limit=10)
+    held.require(digest, "update", STORE)
+    assert held.get(digest) == b"0123456789"
+    held.scan()
+    report = book.report(anchored=False)
+    assert report.findings == ()
+    assert [c.count for c in report.checks] == [1, 3]
+    with pytest.raises(errors.Untrusted, match="10 bytes"):
+        blobs(tmp_path, limit=9)[0].get(digest)
+
+    store.put_at(parts.part_key(digest, encoding.digest(b"4567")), b"456x")
+    held, book = blobs(tmp_path)
+    with pytest.raises(errors.Untrusted, match="other bytes"):
+        held.get(digest)
+    held.scan()
+    assert [f.evidence for f in book.report(anchored=False).findings] == [encoding.digest(b"456x")]
+    store.delete(parts.part_key(digest, encoding.digest(b"4567")))
+    with pytest.raises(errors.Unavailable):
+        held.get(digest)
 
 
 def test_a_required_blob_is_counted_once(tmp_path: Path) -> None:

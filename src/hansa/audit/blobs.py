@@ -9,6 +9,7 @@ from pathlib import Path
 from hansa import encoding, errors
 from hansa.audit.report import Book
 from hansa.records import Limits
+from hansa.stores import parts
 
 NAMES, PRESENT = "blobs hashed", "blobs present"
 STORE, KEPT = "store", "kept"
@@ -28,15 +29,20 @@ class Blobs:
         self._book.expect(NAMES, PRESENT)
         for part in (STORE, KEPT):
             for path in _files(self._folder / part / "blobs"):
-                subject = str(path.relative_to(self._folder))
-                with self._book.attempt(NAMES, subject, gaps=False):
-                    if not path.is_file():
-                        raise errors.Untrusted("is no plain file")
-                    with path.open("rb") as file:
-                        found = hashlib.file_digest(file, "sha256").digest()
-                    if path.name != found.hex() or path.parent.name != path.name[:2]:
-                        raise errors.Untrusted(f"has digest {found.hex()}", digest=found)
-                    self._book.passed(NAMES)
+                self._hash(path, path.parent.name == path.name[:2])
+            for path in _files(self._folder / part / "large"):
+                if path.name != "manifest":
+                    self._hash(path, in_place=True)
+
+    def _hash(self, path: Path, in_place: bool) -> None:
+        with self._book.attempt(NAMES, str(path.relative_to(self._folder)), gaps=False):
+            if not path.is_file():
+                raise errors.Untrusted("is no plain file")
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").digest()
+            if path.name != found.hex() or not in_place:
+                raise errors.Untrusted(f"has digest {found.hex()}", digest=found)
+            self._book.passed(NAMES)
 
     def require(self, digest: bytes, subject: str, *parts: str) -> None:
         """Note whether a blob lies in these parts of the run folder; each is counted once."""
@@ -44,7 +50,7 @@ class Blobs:
             if (digest, part) in self._asked:
                 continue
             self._asked.add((digest, part))
-            if self._path(part, digest).is_file():
+            if any((self._folder / part / key).is_file() for key in _keys(digest)):
                 self._book.passed(PRESENT)
             else:
                 self._book.gap(PRESENT, f"{subject}: {part}/ lacks {digest.hex()}")
@@ -71,21 +77,34 @@ class Blobs:
         return self.get(digest)
 
     def _read(self, part: str, digest: bytes) -> bytes:
-        path = self._path(part, digest)
-        if not path.is_file():
-            raise FileNotFoundError(path)
-        size = path.stat().st_size
-        if size > self._limits.blob:
-            raise errors.Untrusted(f"{part}/ {digest.hex()} has {size} bytes", digest=digest)
-        data = path.read_bytes()
+        """A blob of one part of the run folder, whole or put together. Raises `FileNotFoundError`."""
+        whole, manifest = (self._folder / part / key for key in _keys(digest))
+        if whole.is_file():
+            data = _bounded(whole, self._limits.blob, digest)
+        else:
+            said = parts.decode_manifest(_bounded(manifest, parts.MANIFEST_LIMIT, digest))
+            if said.size > self._limits.blob:
+                raise errors.Untrusted(f"{part}/ {digest.hex()} has {said.size} bytes", digest=digest)
+            pieces = (self._folder / part / parts.part_key(digest, name) for name in said.parts)
+            data = b"".join(_bounded(piece, parts.PART, digest) for piece in pieces)
         found = encoding.digest(data)
         if found != digest:
             raise errors.Untrusted(f"{part}/ gives other bytes than {digest.hex()}", digest=found)
         return data
 
-    def _path(self, part: str, digest: bytes) -> Path:
-        name = digest.hex()
-        return self._folder / part / "blobs" / name[:2] / name
+
+def _keys(digest: bytes) -> tuple[str, str]:
+    return parts.blob_key(digest), parts.manifest_key(digest)
+
+
+def _bounded(path: Path, limit: int, digest: bytes) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    if path.stat().st_size > limit:
+        raise errors.Untrusted(
+            f"{path.name} of {digest.hex()} has {path.stat().st_size} bytes", digest=digest
+        )
+    return path.read_bytes()
 
 
 def _files(folder: Path) -> Iterator[Path]:

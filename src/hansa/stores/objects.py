@@ -223,8 +223,7 @@ def create(url: str, **options: Any) -> ObjectStore:
 def _blob_key(digest: bytes) -> str:
     if len(digest) != 32:
         raise errors.Untrusted(f"a digest has 32 bytes, not {len(digest)}")
-    name = digest.hex()
-    return f"blobs/{name[:2]}/{name}"
+    return parts.blob_key(digest)
 
 
 def _checked(key: str) -> str:
@@ -242,4 +241,6 @@ def _advice(error: Exception, cause: str) -> str:
         return "Check the store's credentials and permissions."
     if "NoSuchBucket" in cause:
         return _NO_BUCKET
+    if "BadScheme" in cause:
+        return "Use https; on loopback or a network of your own add allow_http=true to the store's URL."
     return "Check the store's address and the network; the call is safe to repeat."

@@ -1,4 +1,4 @@
-"""How a large blob lies in a store: cut into parts, and a manifest that is written last.
+"""Where blobs lie in a store: one object each; a large one cut into parts, and a manifest that is written last.
 
 A part is named by its own digest, so that an upload that broke off goes on with the parts that lack. All of a
 blob lies in one folder, so that two blobs never share a part and one can be deleted without the other.
@@ -23,6 +23,12 @@ class Manifest:
 
     size: int
     parts: tuple[bytes, ...]
+
+
+def blob_key(digest: bytes) -> str:
+    """Where a blob lies that is not cut."""
+    name = digest.hex()
+    return f"blobs/{name[:2]}/{name}"
 
 
 def folder(digest: bytes) -> str:
