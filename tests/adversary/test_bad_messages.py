@@ -147,7 +147,9 @@ def test_messages_of_an_earlier_round_cannot_be_replayed():
         kind = slot.split(":")[0]
         outbox(made, "replayed", 0, sent[slot])
         before = made.state
-        relayed = box.relay(made.ledger(1), made.store, before, kind, "replayed", [0], {}, dry_run=False)
+        relayed = box.relay(
+            made.ledger(1), made.store, before, kind, "replayed", [0], {}, again=set(), dry_run=False
+        )
         assert not relayed.sent
         assert made.state is before
     made.run()

@@ -180,7 +180,7 @@ def test_another_members_blob_is_refused(undisturbed):
 def test_a_copied_update_sealed_anew_is_refused(undisturbed):
     spied = tiny(selection=ALL, training=ONCE)
     spied.until(Phase.REVEAL if spied.state.parameters.evaluate else Phase.AGGREGATE)
-    copied = spied.nodes[BAD].blobs._opened[0]
+    copied = spied.nodes[BAD].blobs.update(spied.state, 0)
     made = tiny(worlds={BAD: lying(say=lambda _: copied)}, selection=ALL, training=ONCE)
     made.run()
     kept_out(made, undisturbed, "member")

@@ -51,7 +51,7 @@ def run(schedule: Schedule, *, evm: bool = False, told: bool = False) -> Report:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if evm else None
         if evm:
             # The embedded chain makes its blocks at once, for good.
-            faults = tuple(f for f in schedule.faults if f.kind != "reorg")
+            faults = tuple(f for f in schedule.faults if f.kind not in ("reorg", "fork"))
             schedule = replace(schedule, confirmations=0, faults=faults)
         fed = Federation(schedule, folder)
         stack.callback(fed.chain.close)

@@ -45,13 +45,6 @@ from hansa.schemes import plaintext
 DEADLINE = 100
 """Seconds that each phase lasts."""
 
-UNDONE = 10**6
-"""Seconds for which a reorganisation excuses whoever is silent in a phase that it undid.
-
-It should be 0: who has half a phase left has time to send again. But a relay with confirmations to wait for
-takes what it sent, and does not see yet, for spoiled, and never sends it again (`node.messages`).
-"""
-
 Slot = tuple[str, int, int]
 
 
@@ -109,7 +102,8 @@ class Federation:
     """Nodes, chain, wire and clock of one schedule; in a `folder` for its chain it runs on the EVM.
 
     `changes` counts effects, so that time is skipped only where nothing happens. `marks`: (round, phase, id)
-    -> when a fault last touched that member there; `losses`: rounds in which the store lost a blob.
+    -> when a fault last touched that member there; `losses`: rounds in which the store lost a blob,
+    `forked` those of which something final was undone.
     `signed`: what left the nodes, by slot. `stopped`: errors that ended a node.
     """
 
@@ -134,6 +128,8 @@ class Federation:
         self.injected: Counter[str] = Counter()
         self.marks: dict[tuple[int, Phase, int], int] = {}
         self.losses: set[int] = set()
+        self.forked: set[int] = set()
+        self.forks = 0
         self.signed: dict[Slot, set[bytes]] = {}
         self.stopped: list[str] = []
         self._enrol()
@@ -268,10 +264,13 @@ class Federation:
                     seat.fuse.left, seat.fuse.after = fault.amount, bool(fault.variant)
                     seat.down = self.now + fault.seconds
                     seat.wiped = fault.kind == "wiped"
-            case "reorg":
+            case "reorg" | "fork":
                 taken = self.chain.undo(fault.amount)
                 for state in (self.state, *(b.state for b in taken)):
-                    self.marks[state.round, state.phase, ALL] = self.now + UNDONE
+                    self.marks[state.round, state.phase, ALL] = self.now
+                if fault.kind == "fork" and taken:
+                    self.forked |= {self.state.round, *(b.state.round for b in taken)}
+                    self.forks += 1
                 undone = [b for b in taken if b.call is not None]
                 if fault.variant == 2:
                     self.rng.shuffle(undone)

@@ -3,7 +3,7 @@
 The referee follows the rules by its own reckoning, so that a fault in `hansa.protocol.rules` shows too:
 
 - rounds end once; the version grows by one with a final aggregate, and only then; what a view of a node
-  once showed as final no later view of any node shows otherwise, reorganisations or not;
+  once showed as final no later view of any node shows otherwise, until a fork undoes more than views wait for;
 - a final aggregate is the fold of the selected updates, recomputed here from the members' data, is the one
   that was proposed last, and has a quorum of approvals by different verifiers;
 - a phase that waits for somebody ends no sooner than its deadline; what is selected was held by a quorum;
@@ -63,6 +63,7 @@ class Referee:
         self.fed = fed
         self.violations: list[str] = []
         self._shown: dict[int, bytes] = {}
+        self._forks = 0
         self._trainer = tiny.TinyTrainer()
         self._layout = fed.terms.layout
         first, _ = from_arrays(self._trainer.initial(0), self._layout.scale)
@@ -104,6 +105,9 @@ class Referee:
             self.violations.append(text)
 
     def _views(self) -> None:
+        if self._forks != self.fed.forks:
+            self._forks = self.fed.forks
+            self._shown.clear()
         for version, model in enumerate(self.fed.chain.view().state.models):
             if self._shown.setdefault(version, model) != model:
                 self._violation(f"version {version} was final as two different models")
@@ -241,9 +245,13 @@ class Referee:
         - a proposal is rejected also when a third of the verifiers was touched, and a verifier is silent
           when it was touched before it had precommitted, or when a touched leader (its clock is fast) did
           not wait for its precommitment, as the rules let it;
+        - all is excused in a round of which a fork undid what was final: what was signed on the other side
+          does not fit, and may not be signed anew;
         - nothing excuses two messages for one slot.
         """
         now = self._now
+        if round in self.fed.forked and why is not Fault.EQUIVOCATION:
+            return True
 
         def touched(phase: Phase, since: int = 0) -> set[int]:
             keys = self.fed.marks.items()

@@ -22,6 +22,7 @@ KINDS = (
     "chain-away",  # the chain does not answer one node
     "halt",  # the chain makes no block; what is sent waits
     "reorg",  # the newest blocks are undone; what they held is lost, or comes again, in order or not
+    "fork",  # the same, deeper than views wait for: what nodes took for final is gone
     "stale-view",  # a node's RPC is some blocks behind
     "skew",  # a node's clock is wrong
     "miscompute",  # a node folds another aggregate than it should
@@ -117,14 +118,15 @@ def _fault(rng: random.Random, members: int, confirmations: int, liar: int) -> F
     if kind == "reorg" and not confirmations:
         kind = "crash"
     everybody = kind == "halt" or (kind in ("store-away", "other-bytes") and rng.random() < 0.3)
-    member = ALL if everybody or kind == "reorg" else rng.randrange(members)
+    member = ALL if everybody or kind in ("reorg", "fork") else rng.randrange(members)
     amount, variant = 0, 0
     match kind:
         case "crash" | "wiped":
             amount, variant = rng.randint(0, 8), rng.randint(0, 1)
         case "reorg":
-            # Deeper than what the views wait for is no fault but another chain.
             amount, variant = rng.randint(1, confirmations), rng.randint(0, 2)
+        case "fork":
+            amount, variant = confirmations + rng.randint(1, 6), rng.randint(0, 2)
         case "stale-view":
             amount = rng.randint(1, 8)
         case "skew":

@@ -60,9 +60,9 @@ def draws_a_salt_anew_after_a_restart(patch: Patch) -> None:
 def relays_drop_a_member_for_ever(patch: Patch) -> None:
     right = outbox.relay
 
-    def relay(ledger, store, state, kind, slot, ids, mine, *, dry_run):
+    def relay(ledger, store, state, kind, slot, ids, mine, **options):
         ids = [i for i in ids if i != 2 or kind == "commit"]
-        return right(ledger, store, state, kind, slot, ids, mine, dry_run=dry_run)
+        return right(ledger, store, state, kind, slot, ids, mine, **options)
 
     patch.setattr(outbox, "relay", relay)
 
@@ -83,7 +83,7 @@ def quorum_is_one_short(patch: Patch) -> None:
 
 def approves_without_comparing(patch: Patch) -> None:
     def judge(self, view):
-        self.messages.judgement[view.state.current.attempt] = True
+        self.messages.judgement[messages.proposal_of(view.state)] = True
         return True
 
     patch.setattr(daemon.Node, "_judge", judge)

@@ -24,9 +24,17 @@ def commit(made, id: int, **changes) -> bytes:
     return encode_item(msg.Commit(id, *fields.values(), signature))
 
 
-def relay(made, ids, *, mine=None, dry_run=False, ledger=None):
+def relay(made, ids, *, mine=None, again=frozenset(), dry_run=False, ledger=None):
     return outbox.relay(
-        ledger or made.ledger(), made.store, made.state, "commit", "commit", ids, mine or {}, dry_run=dry_run
+        ledger or made.ledger(),
+        made.store,
+        made.state,
+        "commit",
+        "commit",
+        ids,
+        mine or {},
+        again=again,
+        dry_run=dry_run,
     )
 
 
@@ -69,17 +77,32 @@ def test_good_messages_pass_and_bad_ones_are_spoiled(made, dry_run):
     relayed = relay(made, range(5), dry_run=dry_run)
     assert relayed.sent
     assert made.state.current.commits.keys() == {0, 1}
-    bad = {encoding.digest(d) for d in (forged, b"\x80", commit(made, 0))}
-    assert relayed.spoiled == bad
+    assert relayed.tried == ({0, 1} if dry_run else {0, 1, 2})
     assert len(relayed.findings) == 2
+    later = relay(made, range(5), again=relayed.tried, dry_run=dry_run)
+    bad = {(i, encoding.digest(d)) for i, d in enumerate((forged, b"\x80", commit(made, 0)), 2)}
+    assert relayed.spoiled | later.spoiled == bad
+    assert later.tried == {0, 1}
+    assert not later.sent
 
 
 def test_a_batch_of_bad_messages_only_is_refused_and_noted(made):
     put(made, 2, commit(made, 2).replace(b"\2" * 32, b"\3" * 32))
     relayed = relay(made, [2])
     assert not relayed.sent
-    assert len(relayed.spoiled) == 1
     assert "refused" in relayed.findings[0]
+    assert len(relay(made, [2], again={2}).spoiled) == 1
+
+
+def test_what_was_undone_is_good_when_tried_again(made):
+    """With confirmations to wait for, nobody can tell at once what is on the chain and what is lost."""
+    put(made, 1, commit(made, 1))
+    assert relay(made, [1]).sent
+    waits = relay(made, [1], again={1})
+    assert (waits.sent, waits.tried, waits.spoiled) == (False, {1}, frozenset())
+    made.chain.undo(1)
+    assert relay(made, [1], again={1}).sent
+    assert made.state.current.commits.keys() == {1}
 
 
 def test_a_dry_run_pays_for_nothing_that_would_be_refused(made):

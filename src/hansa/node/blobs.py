@@ -24,7 +24,7 @@ class Blobs:
         self.checked: set[int] = set()
         self.refused: set[int] = set()
         self.shared: Phase | None = None
-        self._opened: dict[int, Update] = {}
+        self._opened: dict[tuple[int, bytes], Update] = {}
         self._fetched: tuple[set[bytes], set[bytes]] = (set(), set())
 
     def turn(self) -> None:
@@ -57,14 +57,15 @@ class Blobs:
 
     def update(self, state: State, id: int) -> Update:
         """A member's update of this round, opened and checked. Raises `Unavailable`, `Untrusted`."""
-        if id not in self._opened:
-            blob = self.get(state.current.commits[id].digest)
+        key = (id, state.current.commits[id].digest)
+        if key not in self._opened:
+            blob = self.get(key[1])
             update = self.world.scheme.check(state, id, blob, self.get)
             check_usable(update, self.terms.training.gamma)
             if sum(u.values.size for u in self._opened.values()) + update.values.size > CACHE_VALUES:
                 return update
-            self._opened[id] = update
-        return self._opened[id]
+            self._opened[key] = update
+        return self._opened[key]
 
     def get(self, digest: bytes) -> bytes:
         """A blob from the own disk, else from the store; kept from then on."""

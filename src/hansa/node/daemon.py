@@ -10,8 +10,8 @@ from hansa import encoding, errors
 from hansa.app import EvaluateTask, TrainTask, training_seed
 from hansa.node import late
 from hansa.node.blobs import Blobs
-from hansa.node.messages import Messages
-from hansa.node.models import Models
+from hansa.node.messages import Messages, proposal_of
+from hansa.node.models import Models, result_key
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import checkpoint as ckpt
@@ -77,14 +77,14 @@ class Node:
             id=self.me.id,
             relay=self.me.relay,
             trains=self.me.trains and self._unfit != state.round,
-            sent=frozenset(self.messages.delivered),
+            sent=frozenset(self.messages.delivered | self.messages.withheld),
             published=self._published,
             shared=self.blobs.shared,
             checked=frozenset(self.blobs.checked),
             refused=frozenset(self.blobs.refused),
             evaluated="ranking" in entries,
-            aggregated="result" in entries,
-            judgement=self.messages.judgement.get(state.current.attempt),
+            aggregated=result_key(state) in entries,
+            judgement=self.messages.judgement.get(proposal_of(state)),
             waiting=self.messages.waiting(view),
         )
 
@@ -130,11 +130,24 @@ class Node:
             case plan.Relay(kind, own):
                 return self.messages.relay(kind, own, view)
             case plan.Choose(threshold, cut):
-                self.world.ledger.submit(msg.Select(state.round, threshold, cut))
-                return True
+                return self._call(msg.Select(state.round, threshold, cut), view)
             case plan.Push():
-                self.world.ledger.submit(msg.Advance(state.round))
-                return True
+                return self._call(msg.Advance(state.round), view)
+
+    def _call(self, call: msg.Select | msg.Advance, view: View) -> bool:
+        """What anybody may send. Raises `Refused`, `Unavailable`."""
+        flights = self.messages.flights
+        if flights.away(call, view):
+            return False
+        try:
+            self.world.ledger.submit(call)
+        except errors.TooEarly:
+            raise
+        except errors.Refused:
+            flights.depart(call, view)
+            raise
+        flights.depart(call, view)
+        return True
 
     # what a member does
 
@@ -241,12 +254,12 @@ class Node:
     # what a verifier and a leader do
 
     def _aggregate(self, state: State) -> bool:
-        self.world.journal.put(state.round, {"result": self.models.fold(state).digest})
+        self.world.journal.put(state.round, {result_key(state): self.models.fold(state).digest})
         return True
 
     def _judge(self, view: View) -> bool:
         state, current = view.state, view.state.current
-        own = self.world.journal.get(state.round, "result")
+        own = self.world.journal.get(state.round, result_key(state))
         if own is None:
             missing = current.selected - self.blobs.checked
             return self.blobs.fetch(state, missing) if missing else self._aggregate(state)
@@ -265,5 +278,5 @@ class Node:
         except errors.Untrusted as e:
             self._note(f"round {state.round}: proposal of member {current.leader} refused: {e}")
             verdict = False
-        self.messages.judgement[current.attempt] = verdict
+        self.messages.judgement[proposal_of(state)] = verdict
         return True

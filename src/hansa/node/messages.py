@@ -5,17 +5,23 @@ from __future__ import annotations
 from hansa import encoding, errors
 from hansa.node import outbox
 from hansa.node.blobs import Blobs
-from hansa.node.models import Models
+from hansa.node.flights import Flights
+from hansa.node.models import Models, result_key
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import messages as msg
 from hansa.protocol import plan, selection
 from hansa.protocol.state import State, to_bitmap
-from hansa.protocol.wire import encode_item
+from hansa.protocol.wire import decode_item, encode_item
+
+
+def proposal_of(state: State) -> tuple[int, bytes, str]:
+    """What a judgement is about: the attempt, what was proposed in it, and what it should be the fold of."""
+    return state.current.attempt, state.current.result, result_key(state)
 
 
 class Messages:
-    """What one node says in the running round. `judgement`: by attempt, whether the proposal is right."""
+    """What one node says in the running round. `judgement`: whether a proposal is right."""
 
     def __init__(self, me: Identity, world: World, blobs: Blobs, models: Models, findings: Findings) -> None:
         self.me = me
@@ -24,13 +30,17 @@ class Messages:
         self.models = models
         self.note = findings.note
         self.delivered: set[str] = set()
-        self.judgement: dict[int, bool] = {}
-        self._spoiled: set[bytes] = set()
+        self.withheld: set[str] = set()
+        self.judgement: dict[tuple[int, bytes, str], bool] = {}
+        self.flights = Flights()
+        self._spoiled: set[tuple[int, bytes]] = set()
 
     def turn(self) -> None:
         """A new round began."""
         self.delivered.clear()
+        self.withheld.clear()
         self.judgement.clear()
+        self.flights.turn()
         self._spoiled.clear()
 
     def sign(self, state: State, name: str, *values: object) -> bytes:
@@ -49,8 +59,27 @@ class Messages:
             self.world.journal.put(state.round, entries)
         if kind == "opening":
             self.world.store.put(self._entry(state, "values"))
+        if kind in ("precommit", "proposal") and not self._stands(kind, state):
+            self.note(
+                f"round {state.round}: the chain went back beyond what was final; the own {kind} does not fit"
+            )
+            self.withheld.add(slot)
+            return True
         self.deliver(kind, state)
         return True
+
+    def _stands(self, kind: str, state: State) -> bool:
+        """Whether the journaled message says what this node computes for the updates that are selected now.
+
+        It does, unless a reorganisation undid what was final. A second one for the slot would be perjury.
+        """
+        item = decode_item(kind, self._entry(state, self._slot(kind, state)))
+        result = self._entry(state, result_key(state))
+        if isinstance(item, msg.Propose):
+            return item.result == result
+        salt = self._entry(state, "salt/precommit")
+        made = selection.precommitment(state.domain, state.round, self.me.id, result, salt)
+        return bool(item.commitment == made)
 
     def deliver(self, kind: str, state: State) -> None:
         """Leave a journaled message for the relays."""
@@ -94,16 +123,16 @@ class Messages:
                 place = current.places.index(me)
                 return msg.Opening(me, place, *self._vote_of(state), self._salt(state, "ballot", entries))
             case "precommit":
-                result, salt = self._entry(state, "result"), self._salt(state, "precommit", entries)
+                result, salt = self._entry(state, result_key(state)), self._salt(state, "precommit", entries)
                 commitment = selection.precommitment(state.domain, round, me, result, salt)
                 return msg.Precommit(me, commitment, self.sign(state, "Precommit", round, commitment))
             case "proposal":
-                result = self._entry(state, "result")
+                result = self._entry(state, result_key(state))
                 evidence = self.models.release(state, result)
                 fields = (round, current.attempt, result, evidence)
                 return msg.Propose(*fields, self.sign(state, "Proposal", *fields))
             case _:
-                approve = self.judgement[current.attempt]
+                approve = self.judgement[proposal_of(state)]
                 salt = self._salt(state, "precommit", entries) if approve else bytes(32)
                 signature = self.sign(state, "Vote", round, current.attempt, current.result, approve)
                 return msg.Vote(me, approve, salt, signature)
@@ -121,7 +150,9 @@ class Messages:
         waiting: dict[str, frozenset[int]] = {}
         for kind in plan.kinds_of(state):
             slot = self._slot(kind, state)
-            awaited = plan.expected(state, kind)
+            awaited = frozenset(
+                id for id in plan.expected(state, kind) if not self.flights.away((slot, id), view)
+            )
             if not awaited:
                 continue
             if self.me.relay and (first or late):
@@ -129,13 +160,14 @@ class Messages:
                 waiting[kind] = frozenset(
                     id for id in found if not self._spoiled or not self._is_spoiled(state, slot, id)
                 )
-            if slot in self.delivered and encoding.digest(self._entry(state, slot)) not in self._spoiled:
+            own = (self.me.id, encoding.digest(self._entry(state, slot))) if slot in self.delivered else None
+            if own and own not in self._spoiled:
                 waiting[kind] = waiting.get(kind, frozenset()) | (awaited & {self.me.id})
         return waiting
 
     def _is_spoiled(self, state: State, slot: str, id: int) -> bool:
         try:
-            return encoding.digest(outbox.get(self.world.store, state, slot, id)) in self._spoiled
+            return (id, encoding.digest(outbox.get(self.world.store, state, slot, id))) in self._spoiled
         except (errors.Unavailable, errors.Untrusted):
             return True
 
@@ -146,9 +178,20 @@ class Messages:
         ids = {self.me.id} if own else self.waiting(view).get(kind, frozenset())
         # The outbox is open to all: somebody may have put other bytes over the own message.
         mine = {self.me.id: self._entry(state, slot)} if slot in self.delivered else {}
+        again = {id for id in ids if self.flights.known((slot, id), view)}
         relayed = outbox.relay(
-            self.world.ledger, self.world.store, state, kind, slot, sorted(ids), mine, dry_run=self.me.frugal
+            self.world.ledger,
+            self.world.store,
+            state,
+            kind,
+            slot,
+            sorted(ids),
+            mine,
+            again=again,
+            dry_run=self.me.frugal,
         )
+        for id in relayed.tried:
+            self.flights.depart((slot, id), view)
         self._spoiled |= relayed.spoiled
         for text in relayed.findings:
             self.note(text)

@@ -14,6 +14,16 @@ from hansa.protocol.state import State
 from hansa.records import Terms
 
 
+def result_key(state: State) -> str:
+    """The journal's key of the fold of these updates onto this model.
+
+    After a reorganisation deeper than the confirmations the same round may select others: their fold is
+    another entry, and the old one counts no more.
+    """
+    updates = [[id, state.current.commits[id].digest] for id in sorted(state.current.selected)]
+    return "result/" + encoding.digest(encoding.encode([state.model, updates])).hex()[:16]
+
+
 class Models:
     """Models as one node sees them; all are kept on its own disk."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from hansa import encoding, errors
 from hansa.ports import Ledger, Store
-from hansa.protocol.plan import expected
+from hansa.protocol.messages import Call
 from hansa.protocol.state import State
 from hansa.protocol.wire import ITEM_LIMIT, batch_of, decode_item
 
@@ -15,12 +15,29 @@ BATCH = 100
 """Messages of one transaction: 100 stay far below 2**24 gas."""
 
 
+BLAMELESS = (
+    errors.AlreadySent,
+    errors.WrongRound,
+    errors.WrongPhase,
+    errors.WrongAttempt,
+    errors.DeadlinePassed,
+)
+"""Why a good message may be refused: it is on the chain, or too late."""
+
+GOOD = frozenset({0, *(why.code for why in BLAMELESS)})
+
+
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """What came of an attempt: whether anything was sent, and digests of messages not worth another try."""
+    """What came of an attempt. `sent`: whether a call was accepted.
+
+    `tried`: ids whose message may be on its way, though no view shows it yet. `spoiled`: place in the
+    outbox and digest of messages not worth another try.
+    """
 
     sent: bool = False
-    spoiled: frozenset[bytes] = frozenset()
+    tried: frozenset[int] = frozenset()
+    spoiled: frozenset[tuple[int, bytes]] = frozenset()
     findings: tuple[str, ...] = field(default=())
 
 
@@ -54,60 +71,59 @@ def relay(
     ids: Sequence[int],
     mine: Mapping[int, bytes],
     *,
+    again: Set[int],
     dry_run: bool,
 ) -> Relayed:
     """Bring messages of one kind to the chain, in batches: the own ones in `mine`, others from the outbox.
 
-    With `dry_run` the chain is asked beforehand, and what it would refuse is not paid for. Whatever it
-    did not take is spoiled: named so that it is not tried for ever.
+    With `dry_run` the chain is asked beforehand, and what it would refuse is not paid for. Those in `again`
+    were tried before and are still awaited: the chain is asked about each, and what it refuses for a fault of
+    the message is spoiled, so that nothing is tried for ever.
     """
     items: dict[int, object] = {}
     digests: dict[int, bytes] = {}
+    spoiled: set[tuple[int, bytes]] = set()
     findings: list[str] = []
     for id in ids:
         try:
             data = mine[id] if id in mine else get(store, state, slot, id)
-            digests[id] = encoding.digest(data)
             item = decode_item(kind, data)
             if kind != "proposal" and item.id != id:
-                raise errors.Untrusted(f"names member {item.id}")
-            items[id] = item
+                raise errors.Untrusted(f"names member {item.id}", digest=encoding.digest(data))
+            items[id], digests[id] = item, encoding.digest(data)
         except errors.Unavailable:
             continue
         except errors.Untrusted as e:
-            digests.setdefault(id, e.digest)
+            spoiled.add((id, e.digest))
             findings.append(f"{kind} of member {id} in the outbox of round {state.round} is malformed: {e}")
+    chunks = [[id] for id in sorted(items.keys() & again)]
+    fresh = sorted(items.keys() - again)
+    chunks += [fresh[k : k + BATCH] for k in range(0, len(fresh), BATCH)]
     sent = False
-    order = sorted(items)
-    for k in range(0, len(order), BATCH):
-        chunk = order[k : k + BATCH]
-        if dry_run:
-            chunk = _worth_sending(ledger, state, kind, chunk, items)
-        if chunk:
-            call = batch_of(kind, state.round, state.current.attempt, tuple(items[i] for i in chunk))
-            try:
-                ledger.submit(call)
-                sent = True
-            except errors.DeadlinePassed:
-                # The phase may be extended: no message is to blame.
-                return Relayed(sent, frozenset(), tuple(findings))
-            except errors.Refused as e:
-                findings.append(f"{kind} batch refused in round {state.round}: {e}")
-    after = ledger.view().state
-    if (after.round, after.phase) != (state.round, state.phase):
-        return Relayed(sent, frozenset(), tuple(findings))
-    left = expected(after, kind) & digests.keys()
-    if after.current.attempt != state.current.attempt:
-        left = frozenset()
-    return Relayed(sent, frozenset(digests[i] for i in left), tuple(findings))
+    for chunk in chunks:
+        call = batch_of(kind, state.round, state.current.attempt, tuple(items[i] for i in chunk))
+        if dry_run or chunk[0] in again:
+            codes = _codes(ledger, call, len(chunk))
+            bad = [i for i, code in zip(chunk, codes, strict=True) if code not in GOOD]
+            spoiled.update((i, digests[i]) for i in bad)
+            good = [i for i, code in zip(chunk, codes, strict=True) if code == 0]
+            if not good:
+                continue
+            call = batch_of(kind, state.round, state.current.attempt, tuple(items[i] for i in good))
+        try:
+            ledger.submit(call)
+            sent = True
+        except BLAMELESS:
+            continue
+        except errors.Refused as e:
+            findings.append(f"{kind} batch refused in round {state.round}: {e}")
+    tried = frozenset(i for i in items if (i, digests[i]) not in spoiled)
+    return Relayed(sent, tried, frozenset(spoiled), tuple(findings))
 
 
-def _worth_sending(
-    ledger: Ledger, state: State, kind: str, chunk: Sequence[int], items: dict[int, object]
-) -> list[int]:
-    call = batch_of(kind, state.round, state.current.attempt, tuple(items[i] for i in chunk))
+def _codes(ledger: Ledger, call: Call, items: int) -> list[int]:
+    """What each item would get now. A batch of which none is good gives the fault of its first."""
     try:
-        codes = ledger.dry_run(call)
-    except errors.Refused:
-        return []
-    return [i for i, code in zip(chunk, codes, strict=False) if code == 0] if codes else list(chunk)
+        return ledger.dry_run(call) or [0]
+    except errors.Refused as e:
+        return [e.code if items == 1 else errors.AlreadySent.code] * items
