@@ -6,10 +6,11 @@ WORKERS ?= 2
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup run test lint bench chaos kill contract clean
+.PHONY: help setup run cluster test lint bench chaos kill contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
+	@echo "make cluster anvil and ten members in processes of their own train digits, shown live"
 	@echo "make test    set up, then run all tests"
 	@echo "make lint    format check, linter, types, import contracts"
 	@echo "make bench   benchmarks (minutes)"
@@ -34,6 +35,9 @@ run: setup
 	@rm -rf runs/make-run
 	$(BIN)/hansa run examples/digits --out runs/make-run
 	$(BIN)/hansa audit runs/make-run
+
+cluster: setup node_modules/.ready
+	$(BIN)/python examples/cluster
 
 test: setup node_modules/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
