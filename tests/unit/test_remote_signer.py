@@ -11,21 +11,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from eth_account import Account as Wallet
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey
+from tests.authority import Authority
 
 import hansa.ledger.embedded  # noqa: F401, takes back the recursion limit that eth-account raised
 from hansa import encoding, errors
@@ -34,6 +27,7 @@ from hansa.ledger.transactions import Call, Fee, sign_transaction
 from hansa.ports import Signer
 from hansa.signers import remote
 from hansa.signers.remote import RemoteSigner, remote_signer
+from hansa.web import Route, trust
 
 SECRET = bytes(range(1, 33))
 OTHER = bytes(range(2, 34))
@@ -342,41 +336,15 @@ def test_no_representation_shows_more_than_the_host(service):
     assert "kms" not in shown
 
 
-def certificate(folder: Path) -> Path:
-    """A key and its certificate for 127.0.0.1, in one file; it is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "signer")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, SHA256())
-    )
-    path = folder / "certificate.pem"
-    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(made.public_bytes(Encoding.PEM) + plain)
-    return path
-
-
 def test_tls_with_certificates_on_both_sides(tmp_path):
-    path = certificate(tmp_path)
-    inside = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=path)
-    inside.load_cert_chain(path)
-    inside.verify_mode = ssl.CERT_REQUIRED
-    service = Service(inside)
+    authority = Authority(tmp_path)
+    service = Service(authority.inside(clients=True))
     try:
-        known = ssl.create_default_context(cafile=path)
         with pytest.raises(errors.Unavailable, match="cannot reach"):
-            service.signer(tls=known)
-        known.load_cert_chain(path)
-        assert service.signer(tls=known).sign(b"data") == signatures.account(SECRET).sign(b"data")
-        with pytest.raises(errors.Misconfigured, match="certificate of the signer at .* is not trusted"):
+            service.signer(route=Route(tls=trust(authority.file)))
+        mine = Route(tls=trust(authority.file, authority.sign("member")))
+        assert service.signer(route=mine).sign(b"data") == signatures.account(SECRET).sign(b"data")
+        with pytest.raises(errors.Unavailable, match="certificate of the signer at .* is not trusted"):
             service.signer()
     finally:
         service.close()

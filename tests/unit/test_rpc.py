@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from eth_abi.abi import encode
+from tests.authority import Authority
 
 import hansa.ledger.embedded  # noqa: F401, its py-evm raises Python's recursion limit
 from hansa import errors
 from hansa.ledger import rpc
 from hansa.ledger.rpc import Endpoint, Fault
+from hansa.web import Route, trust
 
 Answer = Callable[[list[dict[str, Any]]], tuple[int, bytes]]
 
@@ -188,21 +182,14 @@ def test_a_redirect_is_not_followed(node: Node) -> None:
 
 
 def test_a_node_whose_certificate_nobody_vouches_for_is_not_spoken_to(node: Node, tmp_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = builder.add_extension(alternative, critical=False).sign(key, SHA256())
-    plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (tmp_path / "both.pem").write_bytes(key.private_bytes(*plain) + certificate.public_bytes(Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
-    node.server.socket = context.wrap_socket(node.server.socket, server_side=True)
+    authority = Authority(tmp_path)
+    node.server.socket = authority.inside().wrap_socket(node.server.socket, server_side=True)
     url = node.url.replace("http:", "https:")
-    with pytest.raises(errors.Unavailable, match="SSLCertVerificationError"):
+    with pytest.raises(errors.Unavailable, match="certificate of the node at .* is not trusted"):
         Endpoint(url, 7, attempts=1).request("a")
     assert node.posts == 0
+    route = Route(tls=trust(authority.file))
+    assert Endpoint(url, 7, attempts=1, route=route).request("a", (1,)) == [1]
 
 
 @pytest.mark.parametrize(

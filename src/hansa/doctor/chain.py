@@ -55,8 +55,6 @@ class AnyChain(Endpoint):
 
     def __init__(self, url: str, *, timeout: float = 10.0, attempts: int = 4) -> None:
         super().__init__(url, 0, timeout=timeout, attempts=attempts)
-        parts = urlsplit(url)
-        self.host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
     def _check_chain(self) -> None:
         if not self.chain_id:

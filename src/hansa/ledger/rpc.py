@@ -7,23 +7,17 @@ Encodings are those of the Ethereum JSON-RPC specification: quantities and data 
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from eth_hash.auto import keccak
 
-from hansa import errors
+from hansa import errors, web
 
 REFUSED = keccak(b"Refused(uint256)")[:4]
 """Selector of the contract's only revert reason."""
-
-RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP answers that mean "later", of the node or of a proxy before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +112,9 @@ class Endpoint:
     `chain_id` pins the chain: it is asked for in front of the first batch and of the first one after
     any failure, since another node may answer then. A call is repeated `attempts` times with doubling
     pauses; every method used here may be repeated, a transaction sent twice is a duplicate by its
-    hash. `timeout` bounds each attempt in seconds, `limit` a response in bytes. Raises `Misconfigured`
-    for a URL that is none of HTTP.
+    hash. `timeout` bounds each attempt in seconds, `limit` a response in bytes. `host` names the node in
+    messages, without its path: providers put access keys there. Raises `Misconfigured` for a URL that is
+    none of HTTP.
     """
 
     def __init__(
@@ -127,6 +122,7 @@ class Endpoint:
         url: str,
         chain_id: int,
         *,
+        route: web.Route = web.DIRECT,
         timeout: float = 10.0,
         attempts: int = 4,
         limit: int = 64 * 1024 * 1024,
@@ -134,18 +130,17 @@ class Endpoint:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.chain_id = chain_id
-        self._timeout = timeout
         self._attempts = attempts
         self._limit = limit
         self._sleep = sleep
         self._clock = clock
-        self._connection, self._target = _connection(url, timeout)
-        self._host = self._connection.host
+        self._server = web.server("node", url, timeout=timeout, route=route, query=True)
+        self._connection = self._server.connection()
+        self.host = self._server.name
         self._checked = False
 
     def __repr__(self) -> str:
-        """Without the URL: providers put access keys into its path."""
-        return f"Endpoint(host={self._host!r}, chain_id={self.chain_id})"
+        return f"Endpoint(host={self.host!r}, chain_id={self.chain_id})"
 
     def close(self) -> None:
         """Drop the connection."""
@@ -178,7 +173,7 @@ class Endpoint:
         found = number(self._exchange([("eth_chainId", ())])[0])
         if found != self.chain_id:
             raise errors.Misconfigured(
-                f"the node at {self._host} serves chain {found}, not {self.chain_id}",
+                f"the node at {self.host} serves chain {found}, not {self.chain_id}",
                 hint="check the RPC address in member.toml",
             )
         self._checked = True
@@ -195,7 +190,7 @@ class Endpoint:
             answers = [answers]
         if isinstance(answers, dict):
             raise errors.Unavailable(
-                f"the node at {self._host} refuses a batch: {fault_of(answers.get('error')).message}",
+                f"the node at {self.host} refuses a batch: {fault_of(answers.get('error')).message}",
                 hint="use a node that takes JSON-RPC batches",
             )
         results: dict[int, Any] = {}
@@ -205,98 +200,34 @@ class Endpoint:
                 results[place] = fault_of(answer["error"]) if answer.get("error") else answer.get("result")
         if len(results) != len(calls):
             raise errors.Unavailable(
-                f"the node at {self._host} answered {len(results)} of {len(calls)} calls",
+                f"the node at {self.host} answered {len(results)} of {len(calls)} calls",
                 hint="use another node, or a smaller batch",
             )
         return [results[place] for place in range(len(calls))]
 
     def _post(self, body: str) -> Any:
-        try:
-            status, content = self._send(body.encode())
-        except TimeoutError as e:
-            raise errors.Unavailable(
-                f"the node at {self._host} did not answer within {self._timeout:g} s",
-                hint="the node may be overloaded or hang; try again or use another",
-            ) from e
-        except (OSError, HTTPException) as e:
-            raise errors.Unavailable(
-                f"cannot reach the node at {self._host}: {type(e).__name__}",
-                hint="check that the node runs and that the RPC address in member.toml is right",
-            ) from e
+        status, content = web.exchange(
+            self._server,
+            self._connection,
+            "POST",
+            self._server.target,
+            body.encode(),
+            limit=self._limit,
+            clock=self._clock,
+        )
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as e:
             raise errors.Unavailable(
-                f"the node at {self._host} does not speak JSON-RPC (HTTP status {status})",
+                f"the node at {self.host} does not speak JSON-RPC (HTTP status {status})",
                 hint="check the RPC address: another program may use that port",
             ) from e
 
-    def _send(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; a redirect is not followed."""
-        kept = self._connection.sock is not None
-        try:
-            return self._exchange_http(body)
-        except ConnectionError:
-            # Nodes hang up on connections that were idle.
-            if not kept:
-                raise
-            return self._exchange_http(body)
 
-    def _exchange_http(self, body: bytes) -> tuple[int, bytes]:
-        try:
-            self._connection.request("POST", self._target, body, {"Content-Type": "application/json"})
-            with self._connection.getresponse() as response:
-                return response.status, self._read(response)
-        except BaseException:
-            # What is left of the answer must not meet the next request.
-            self._connection.close()
-            raise
-
-    def _read(self, response: HTTPResponse) -> bytes:
-        """Body of at most `limit` bytes that ends within `timeout`, however slowly it drips."""
-        if response.status in RETRY_STATUS:
-            raise errors.Unavailable(
-                f"the node at {self._host} answers with HTTP status {response.status}",
-                hint="the node or the proxy before it is overloaded; try again later",
-            )
-        until = self._clock() + self._timeout
-        content = bytearray()
-        while chunk := response.read1(64 * 1024):
-            content += chunk
-            if len(content) > self._limit:
-                raise errors.Untrusted(f"the node at {self._host} sent more than {self._limit} bytes")
-            if self._clock() > until:
-                raise TimeoutError
-        return bytes(content)
-
-
-def chain_id_of(url: str) -> int:
+def chain_id_of(url: str, route: web.Route = web.DIRECT) -> int:
     """Which chain the node at `url` serves: to be believed only where nothing was agreed before."""
-    endpoint = Endpoint(url, 0)
+    endpoint = Endpoint(url, 0, route=route)
     try:
         return number(endpoint._exchange([("eth_chainId", ())])[0])
     finally:
         endpoint.close()
-
-
-def _connection(url: str, timeout: float) -> tuple[HTTPConnection, str]:
-    """A connection not yet open, and what to ask it for. Certificates are checked by the system's trust.
-
-    Of the standard library, since it takes half the time of urllib3 for one request.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise errors.Misconfigured(
-            "the RPC address is no URL of HTTP", hint="write it as https://host:port/path in member.toml"
-        )
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    # http.client would read the end of an IPv6 address as a port.
-    if parts.scheme == "http":
-        return HTTPConnection(host, port or 80, timeout=timeout), target
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return HTTPSConnection(host, port or 443, timeout=timeout, context=context), target

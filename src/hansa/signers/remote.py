@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
-import time
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
 
 from eth_hash.auto import keccak
 
-from hansa import errors
+from hansa import errors, web
 from hansa.crypto import signatures
 
 KEYS_PATH = "/api/v1/eth1/publicKeys"
@@ -31,11 +27,7 @@ SIGN_PATH = "/api/v1/eth1/sign/"
 ANSWER_LIMIT = 4 * 1024 * 1024
 """Bytes; a list of 30,000 keys."""
 
-RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP answers that mean "later"; 500 is what Web3Signer says when its KMS does not answer."""
-
 _POINT = re.compile(r"(?:0x)?(?:04)?([0-9a-fA-F]{128})")
-_ODD = re.compile(r"[^!-~]|[?#@]")
 _SIGNATURE = re.compile(rb"0x([0-9a-fA-F]{130})")
 
 
@@ -78,15 +70,15 @@ class RemoteSigner:
 
 
 def remote_signer(
-    url: str, address: bytes, *, timeout: float = 10.0, tls: ssl.SSLContext | None = None
+    url: str, address: bytes, *, timeout: float = 10.0, route: web.Route = web.DIRECT
 ) -> RemoteSigner:
     """The signer at `url` for the key of a 20-byte address.
 
-    `timeout` bounds each answer in seconds. `tls` replaces the system's trust, and may carry the client
-    certificate that the service asks for. Raises `Misconfigured` for a bad URL or a service without this key,
-    `Unavailable` when it does not answer, `Untrusted` when it does not speak the API.
+    `timeout` bounds each answer in seconds; `route` may carry the client certificate that the service asks
+    for. Raises `Misconfigured` for a bad URL or a service without this key, `Unavailable` when it does not
+    answer or its certificate is not trusted, `Untrusted` when it does not speak the API.
     """
-    service = _service(url, timeout, tls)
+    service = _Service(web.server("signer", url, timeout=timeout, route=route))
     status, content = service.ask("GET", KEYS_PATH)
     service.check(status)
     try:
@@ -122,63 +114,24 @@ def _compact(signature: bytes) -> bytes | None:
 class _Service:
     """Where a signing service is reached. Its URL may carry a password or a token: it is not shown."""
 
-    host: str
-    port: int = field(repr=False)
-    prefix: str = field(repr=False)
-    timeout: float = field(repr=False)
-    tls: ssl.SSLContext | None = field(repr=False)
+    server: web.Server
+
+    @property
+    def host(self) -> str:
+        """What messages call it by."""
+        return self.server.name
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and body of one answer. Raises `Unavailable`, or `Untrusted` when it is too long."""
-        connection = (
-            HTTPSConnection(self.host, self.port, timeout=self.timeout, context=self.tls)
-            if self.tls
-            else HTTPConnection(self.host, self.port, timeout=self.timeout)
-        )
+        connection = self.server.connection()
+        target = self.server.target.rstrip("/") + path
         try:
-            connection.request(method, self.prefix + path, body, {"Content-Type": "application/json"})
-            with connection.getresponse() as response:
-                return response.status, self._read(response)
-        except TimeoutError:
-            raise errors.Unavailable(
-                f"the signer at {self.host} did not answer within {self.timeout:g} s",
-                hint="it may be waiting for its KMS, or for somebody's consent; try again",
-            ) from None
-        except ssl.SSLCertVerificationError as e:
-            raise errors.Misconfigured(
-                f"the certificate of the signer at {self.host} is not trusted: {e.verify_message}",
-                hint="renew it, or name the authority that signed it",
-            ) from None
-        except (OSError, HTTPException) as e:
-            raise errors.Unavailable(
-                f"cannot reach the signer at {self.host}: {type(e).__name__}",
-                hint="check that it runs, its address, and the client certificate if it wants one",
-            ) from None
+            return web.exchange(self.server, connection, method, target, body, limit=ANSWER_LIMIT)
         finally:
             connection.close()
 
-    def _read(self, response: HTTPResponse) -> bytes:
-        """Body of at most `ANSWER_LIMIT` bytes that ends within the timeout, however slowly it drips."""
-        until = time.monotonic() + self.timeout
-        content = bytearray()
-        while chunk := response.read1(64 * 1024):
-            content += chunk
-            if len(content) > ANSWER_LIMIT:
-                raise errors.Untrusted(
-                    f"the signer at {self.host} sent more than {ANSWER_LIMIT} bytes",
-                    hint="check the address of the signer: another program may use that port",
-                )
-            if time.monotonic() > until:
-                raise TimeoutError
-        return bytes(content)
-
     def check(self, status: int) -> None:
-        """Raise for a status that is no success: `Unavailable` where it may pass, else `Misconfigured`."""
-        if status in RETRY_STATUS:
-            raise errors.Unavailable(
-                f"the signer at {self.host} answers with HTTP status {status}",
-                hint="it may not reach its KMS; see its log, and try again later",
-            )
+        """Raise `Misconfigured` for a status that is no success."""
         if status != 200:
             raise errors.Misconfigured(
                 f"the signer at {self.host} refuses: HTTP status {status}",
@@ -191,20 +144,3 @@ class _Service:
             f"the signer at {self.host} holds no key of 0x{address.hex()}",
             hint="load the key there, or name the address of one that it holds",
         )
-
-
-def _service(url: str, timeout: float, tls: ssl.SSLContext | None) -> _Service:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or parts.scheme not in ("http", "https") or _ODD.search(url):
-        raise errors.Misconfigured(
-            "the signer's address is no plain URL of HTTP", hint="write it as https://host:port"
-        )
-    # http.client would read the end of an IPv6 address as a port.
-    if parts.scheme == "http":
-        return _Service(host, port or 80, parts.path.rstrip("/"), timeout, None)
-    context = tls or ssl.create_default_context()
-    return _Service(host, port or 443, parts.path.rstrip("/"), timeout, context)
