@@ -1,11 +1,7 @@
-"""`federation.toml` -> frozen values. Strict: unknown keys, wrong types and unsafe pairs are refused.
-
-Every message names the key as it stands in the file and, where there is one, the nearest right value.
-"""
+"""`federation.toml` -> frozen values. Strict: unknown keys, wrong types and unsafe pairs are refused."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import tomllib
@@ -14,8 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, Field
 
 from hansa import attacks, errors
 from hansa.app import member_name
@@ -30,6 +25,7 @@ from hansa.records import (
     SelectionTerms,
     Training,
 )
+from hansa.tomlfile import Table, checked, not_one_of, read_toml
 
 FILE: Final = "federation.toml"
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -86,11 +82,7 @@ def _scalar(value: Any) -> Any:
 Scalar = Annotated[Any, BeforeValidator(_scalar)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class _Federation(_Table):
+class _Federation(Table):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     scheme: str
     governance: Literal["committee", "peers", "hybrid", "server"] = "committee"
@@ -100,17 +92,17 @@ class _Federation(_Table):
     retain_rounds: Annotated[int, Field(ge=0)] = 0
 
 
-class _Target(_Table):
+class _Target(Table):
     metric: str
     value: float
 
 
-class _Training(_Table):
+class _Training(Table):
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 20
     min_members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 4
     deadline: Seconds = 600
     max_failed_rounds: Annotated[int, Field(ge=1, le=1000)] = 3
-    params: dict[str, Scalar] = {}
+    params: dict[str, Scalar] = Field(default={})
     mode: Literal["synchronous", "asynchronous"] = "synchronous"
     buffer: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
     max_staleness: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -122,7 +114,7 @@ class _Training(_Table):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
-class _Selection(_Table):
+class _Selection(Table):
     rule: Literal["median-rank", "borda", "none"] = "median-rank"
     metric: str = "loss"
     keep: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
@@ -130,7 +122,7 @@ class _Selection(_Table):
     targets: Annotated[int, Field(ge=1, le=16)] = 16
 
 
-class _Aggregation(_Table):
+class _Aggregation(Table):
     rule: Literal["weighted-mean", "clipped-mean", "median", "trimmed-mean", "krum", "multi-krum"] = (
         "weighted-mean"
     )
@@ -139,10 +131,10 @@ class _Aggregation(_Table):
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     malicious: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
     optimizer: Literal["none", "momentum", "adam", "yogi"] = "none"
-    optimizer_params: dict[str, float] = {}
+    optimizer_params: dict[str, float] = Field(default={})
 
 
-class _Governance(_Table):
+class _Governance(Table):
     invitation: Literal["owner", "vote"] = "owner"
     seats: tuple[str, ...] = Field(default=(), strict=False)
     committee: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 7
@@ -155,32 +147,32 @@ class _Governance(_Table):
     precommit: bool = True
 
 
-class _Privacy(_Table):
+class _Privacy(Table):
     differential_privacy: str
 
 
-class _Release(_Table):
+class _Release(Table):
     to: Literal["contributors", "members"] = "contributors"
     min_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
-class _Partition(_Table):
+class _Partition(Table):
     kind: Literal["dirichlet", "iid", "natural"] = "iid"
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     min_rows: Annotated[int, Field(ge=1)] = 10
 
 
-class _Simulation(_Table):
+class _Simulation(Table):
     members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 8
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     partition: _Partition = _Partition()
-    malicious: dict[str, str] = {}
+    malicious: dict[str, str] = Field(default={})
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     device: Literal["cpu", "cuda"] = "cpu"
 
 
-class _File(_Table):
+class _File(Table):
     federation: _Federation
     privacy: _Privacy
     training: _Training = _Training()
@@ -206,30 +198,15 @@ def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFi
     Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, and for
     terms that cannot go together (`protocol.terms.check_terms`).
     """
-    written = _read(folder / FILE)
+    path = folder / FILE
+    written = read_toml(path, f"An app is a folder with {FILE} and app.py.")
     for override in overrides:
         _override(written, override)
-    try:
-        file = _File.model_validate(written)
-    except ValidationError as e:
-        raise errors.Misconfigured(
-            f"{FILE}: " + "; ".join(_explain(d) for d in e.errors()), hint=f"Correct {folder / FILE}."
-        ) from None
+    file = checked(_File, written, path, required=REQUIRED)
     draft = _draft(file)
     check_terms(draft)
     simulation = _simulation(file.simulation, draft)
     return FederationFile(folder, draft, file.federation.scale, file.federation.initial_seed, simulation)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise errors.Misconfigured(
-            f"cannot read {path}: {e.strerror}", hint=f"An app is a folder with {FILE} and app.py."
-        ) from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise errors.Misconfigured(f"{path} is not TOML: {e}", hint="See https://toml.io.") from e
 
 
 def _override(written: dict[str, Any], text: str) -> None:
@@ -250,42 +227,6 @@ def _override(written: dict[str, Any], text: str) -> None:
         table[keys[-1]] = value.strip()
 
 
-def _key(location: Sequence[str | int]) -> str:
-    inner = ".".join(str(part) for part in location[1:])
-    return f"[{location[0]}]" + (f" {inner}" if inner else "")
-
-
-def _explain(detail: ErrorDetails) -> str:
-    """One pydantic error in the words of the file."""
-    location = detail["loc"]
-    key = _key(location)
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), 1)
-        advice = f'; did you mean "{near[0]}"?' if near else ": " + ", ".join(_known_keys(location[:-1]))
-        return f"{key}: unknown {'key' if location[1:] else 'section'}{advice}"
-    if detail["type"] == "missing":
-        return f"{key} is missing; " + REQUIRED.get(key, "it has no default")
-    if detail["type"] == "literal_error":
-        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        return f"{key}: " + _not_one_of(str(detail["input"]), allowed)
-    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key}: {reason}, not {detail['input']!r}"
-
-
-def _not_one_of(value: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, allowed, 1, cutoff=0.4)
-    return f'"{value}" is not one of {", ".join(allowed)}' + (f'; did you mean "{near[0]}"?' if near else "")
-
-
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    table: Any = _File
-    for part in location:
-        kinds = (table.model_fields[str(part)].annotation,)
-        inner = [k for kind in kinds for k in (kind, *getattr(kind, "__args__", ()))]
-        table = next(k for k in inner if isinstance(k, type) and issubclass(k, BaseModel))
-    return list(table.model_fields)
-
-
 def _pairs(values: Mapping[str, Record]) -> tuple[tuple[str, Record], ...]:
     return tuple(sorted(values.items()))
 
@@ -298,7 +239,7 @@ def _as(record: type[Record], table: BaseModel, **changed: Any) -> Record:
 def _draft(file: _File) -> Draft:
     federation, target = file.federation, file.training.target
     if federation.scheme not in SCHEMES:
-        near = _not_one_of(federation.scheme, AVAILABLE_SCHEMES)
+        near = not_one_of(federation.scheme, AVAILABLE_SCHEMES)
         raise errors.Misconfigured(f"{FILE}: [federation] scheme: {near}")
     if federation.governance == "server" and not file.governance.seats:
         raise errors.Misconfigured(

@@ -125,11 +125,17 @@ def open_node(
 
 
 def ledger_of(
-    federation: Federation, key: MemberKey, rpc: Rpc, clock: Callable[[], int], *, interval: float
+    federation: Federation,
+    key: MemberKey,
+    rpc: Rpc,
+    clock: Callable[[], int],
+    *,
+    interval: float,
+    confirmations: int = 0,
 ) -> EvmLedger:
     """The federation's contract, seen every `interval` seconds, called from the key's own account."""
-    fold = Fold(rpc, federation.deployment, interval=interval)
-    return EvmLedger(rpc, federation.deployment, fold, key.signer, clock)
+    fold = Fold(rpc, federation.deployment, confirmations=confirmations, interval=interval)
+    return EvmLedger(rpc, federation.deployment, fold, key.signer, clock, confirmations=confirmations)
 
 
 def serve(

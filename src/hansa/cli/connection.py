@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,13 +22,25 @@ if TYPE_CHECKING:
     from hansa.federation import Federation
     from hansa.ledger.evm import EvmLedger
     from hansa.ledger.rpc import Rpc
+    from hansa.memberfile import MemberFile
     from hansa.ports import Store
     from hansa.signers.keystore import MemberKey
+
+log = logging.getLogger("hansa")
+_FILE: ContextVar[MemberFile | None] = ContextVar("member.toml", default=None)
 
 Name = Annotated[
     str, typer.Argument(metavar="FEDERATION", help="As deploy printed it: eip155:CHAIN:0xCONTRACT.")
 ]
-RpcUrl = Annotated[str, typer.Option("--rpc", metavar="URL", envvar="HANSA_RPC", help="A node of the chain.")]
+RpcUrl = Annotated[
+    list[str],
+    typer.Option(
+        "--rpc",
+        metavar="URL",
+        envvar="HANSA_RPC",
+        help="A node of the chain; given again, a second one that must agree with the first.",
+    ),
+]
 StoreUrl = Annotated[
     str, typer.Option("--store", metavar="URL", envvar="HANSA_STORE", help="The object store that all share.")
 ]
@@ -35,7 +51,7 @@ AnyName = Annotated[
     str, typer.Argument(metavar="RUN|FEDERATION", help="Run folder, or as deploy printed it.")
 ]
 AnyRpcUrl = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--rpc", metavar="URL", envvar="HANSA_RPC", help="A node of the federation's chain."),
 ]
 AnyStoreUrl = Annotated[
@@ -46,6 +62,51 @@ ReaderKey = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Key file of a member, to open what is sealed.")
 ]
 AppFolder = Annotated[Path, typer.Option("--app", metavar="APP", help="Folder with app.py of the terms.")]
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """What stands in the file becomes the defaults of the command's options."""
+    from hansa.memberfile import MemberFile, load_member
+
+    file = MemberFile() if path is None else load_member(path)
+    _FILE.set(file)
+    context.default_map = file.options()
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="HANSA_CONFIG",
+        callback=_read_config,
+        is_eager=True,
+        help="Your member.toml: defaults of the options here, and how to reach the chain.",
+    ),
+]
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one more option, --config, which is read before all others."""
+
+    @functools.wraps(command)
+    def run(*, config: Path | None, **options: Any) -> None:  # noqa: ARG001 - its callback read it
+        command(**options)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+    parameters = [*signature.parameters.values(), option]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def own_file() -> MemberFile:
+    """The `member.toml` that the command was given; an empty one if none."""
+    from hansa.memberfile import MemberFile
+
+    return _FILE.get() or MemberFile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +129,63 @@ class Open:
 
 
 @contextmanager
-def reached(name: str, rpc: str, store: str) -> Iterator[Reached]:
+def reached(name: str, rpc: Sequence[str], store: str) -> Iterator[Reached]:
     """The federation, checked against its chain."""
-    from hansa import wiring
     from hansa.federation import find, read_address
-    from hansa.ledger.rpc import Endpoint
+    from hansa.ledger.crosscheck import connect
 
-    address = read_address(name)
-    endpoint = Endpoint(rpc, address.chain_id)
+    address, file = read_address(name), own_file()
+    if file.federation is not None and read_address(file.federation) != address:
+        raise errors.Misconfigured(
+            f"your member.toml is for {file.federation}, and you named {address}",
+            hint="Use the member.toml of that federation: each has a home, and usually a key, of its own.",
+        )
+    chain = connect(rpc, address.chain_id, route=file.route(), note=log.warning)
     try:
-        shared = wiring.store(store)
-        yield Reached(find(shared, endpoint, address), endpoint, shared)
+        shared = open_store(store)
+        yield Reached(find(shared, chain, address), chain, shared)
     finally:
-        endpoint.close()
+        chain.close()
 
 
 @contextmanager
 def opened(
-    name: str, rpc: str, store: str, key: Path, password_file: Path | None, *, look: float = 0.0
+    name: str, rpc: Sequence[str], store: str, key: Path, password_file: Path | None, *, look: float = 0.0
 ) -> Iterator[Open]:
     """The federation, checked against its chain, and the ledger under the key's account."""
     from hansa.federation import read_address
     from hansa.member import ledger_of
 
     read_address(name)  # a bad name before a question
-    own = open_key(key, password_file)
+    own = own_key(key, password_file)
     with reached(name, rpc, store) as it:
-        ledger = ledger_of(it.federation, own, it.rpc, lambda: int(time.time()), interval=look)
+        ledger = ledger_of(
+            it.federation,
+            own,
+            it.rpc,
+            lambda: int(time.time()),
+            interval=look,
+            confirmations=own_file().confirmations,
+        )
         yield Open(it.federation, own, ledger, it.store)
+
+
+def open_store(url: str) -> Store:
+    """The object store that all share, with what `member.toml` says of how to reach it."""
+    from hansa import wiring
+
+    return wiring.store(url, **own_file().store_options(url))
+
+
+def own_key(file: Path, password_file: Path | None) -> MemberKey:
+    """The member's key; if `member.toml` names a remote signer, that one signs. Raises `Misconfigured`."""
+    own, remote = open_key(file, password_file), own_file().signer
+    if remote is None:
+        return own
+    from hansa.signers.remote import remote_signer
+
+    service = remote_signer(remote.url, read_account(remote.address), route=own_file().signer_route())
+    return replace(own, signer=service)
 
 
 def read_account(text: str) -> bytes:

@@ -7,9 +7,20 @@ from typing import Annotated
 
 import typer
 
-from hansa.cli.connection import KeyFile, Name, RpcUrl, StoreUrl, opened, read_account
+from hansa.cli.connection import (
+    KeyFile,
+    Name,
+    RpcUrl,
+    StoreUrl,
+    log,
+    open_store,
+    opened,
+    own_file,
+    own_key,
+    read_account,
+)
 from hansa.cli.console import console
-from hansa.cli.keys import PasswordFile, open_key
+from hansa.cli.keys import PasswordFile
 
 
 def deploy(
@@ -20,21 +31,24 @@ def deploy(
     password_file: PasswordFile = None,
 ) -> None:
     """Put a federation on a chain: its contract, and its terms into the store. Prints its address."""
-    from hansa import wiring
     from hansa.config import load_federation
     from hansa.federation import Federation, publish, terms_of
     from hansa.ledger import evm
-    from hansa.ledger.rpc import Endpoint, chain_id_of
+    from hansa.ledger.crosscheck import connect
+    from hansa.ledger.rpc import chain_id_of
     from hansa.protocol.terms import parameters
 
     file = load_federation(app, [])
-    owner = open_key(key, password_file).signer
+    owner = own_key(key, password_file).signer
     terms = terms_of(file)
     seats = tuple(bytes.fromhex(s.removeprefix("0x")) for s in terms.govern.seats)
-    shared = wiring.store(store)
-    endpoint = Endpoint(rpc, chain_id_of(rpc))
-    with console(stderr=True).status("deploying"):
-        made = evm.deploy(endpoint, owner, parameters(terms), seats, terms.initial)
+    shared, route = open_store(store), own_file().route()
+    chain = connect(rpc, chain_id_of(rpc[0], route), route=route, note=log.warning)
+    try:
+        with console(stderr=True).status("deploying"):
+            made = evm.deploy(chain, owner, parameters(terms), seats, terms.initial)
+    finally:
+        chain.close()
     federation = Federation(made, terms)
     publish(shared, federation)
     print(federation.address)

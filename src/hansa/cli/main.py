@@ -11,6 +11,7 @@ import typer
 
 from hansa import errors
 from hansa.cli import audit, doctor, export, founding, keys, membership, new, node, run, status, terms
+from hansa.cli.connection import configured
 from hansa.cli.console import show_error
 
 DONE, FAILED, MISCONFIGURED, LATER, HALTED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -56,15 +57,17 @@ def _root(
 
 
 app.command("run", short_help="Train with simulated members, end to end.")(run.run)
-app.command("status", short_help="Show where a run stands and whom it waits for.")(status.status)
+app.command("status", short_help="Show where a run stands and whom it waits for.")(configured(status.status))
 app.command("audit", short_help="Replay a run and check everything in it.")(audit.audit)
-app.command("export", short_help="Write the current model as safetensors.")(export.export)
+app.command("export", short_help="Write the current model as safetensors.")(configured(export.export))
 app.command("check", short_help="Check an app and its terms; estimate the costs.")(terms.check)
-app.command("deploy", short_help="Put a federation on a chain, its terms into a store.")(founding.deploy)
-app.command("invite", short_help="Let addresses join. The owner's command.")(founding.invite)
-app.command("join", short_help="Become a member.")(membership.join)
-app.command("start", short_help="Begin the first round. The owner's command.")(founding.start)
-app.command("node", short_help="Take part until the federation stops.")(node.node)
+app.command("deploy", short_help="Put a federation on a chain, its terms into a store.")(
+    configured(founding.deploy)
+)
+app.command("invite", short_help="Let addresses join. The owner's command.")(configured(founding.invite))
+app.command("join", short_help="Become a member.")(configured(membership.join))
+app.command("start", short_help="Begin the first round. The owner's command.")(configured(founding.start))
+app.command("node", short_help="Take part until the federation stops.")(configured(node.node))
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)

@@ -19,6 +19,7 @@ FILES = {
     "federation.toml": "the terms: what you must decide stands there, the rest as comments",
     "app.py": "model, data, training: works as it is, says where your own data go",
     "test_app.py": "run pytest after every change",
+    "member.toml": "yours alone: keys, data, chain and store; for when the federation is founded",
     "README.md": "what to do next",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class Source(Protocol):
 
 @contextmanager
 def source(
-    subject: str, rpc: str | None, store: str | None, key: MemberKey | None = None
+    subject: str, rpc: Sequence[str] | None, store: str | None, key: MemberKey | None = None
 ) -> Iterator[Source]:
     """The run folder or the federation that a command names; `key` opens what is sealed to its owner.
 
@@ -93,11 +93,11 @@ def run_folder(subject: str) -> Path:
     return Path(subject)
 
 
-def required(subject: str, rpc: str | None, store: str | None) -> tuple[str, str]:
+def required(subject: str, rpc: Sequence[str] | None, store: str | None) -> tuple[Sequence[str], str]:
     """Chain and store of a federation that is no run folder. Raises `Misconfigured`."""
-    if rpc is None or store is None:
+    if not rpc or store is None:
         missing = " and ".join(
-            name for name, given in (("--rpc URL", rpc), ("--store URL", store)) if given is None
+            name for name, given in (("--rpc URL", rpc), ("--store URL", store)) if not given
         )
         raise errors.Misconfigured(
             f"{subject} lies on a chain that others keep: {missing} is needed to reach it",

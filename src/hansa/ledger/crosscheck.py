@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hansa import errors
+from hansa import errors, web
 from hansa.ledger.follower import Log, header_of, log_of
 from hansa.ledger.rpc import Endpoint, Fault, error_of
 
@@ -51,6 +51,15 @@ class CrossChecked:
 
     def __repr__(self) -> str:
         return f"CrossChecked({self._endpoints!r})"
+
+    def begin(self) -> int:
+        """Ask each which chain it serves; gives how many answer. Raises `Misconfigured`."""
+        for endpoint in self._endpoints:
+            try:
+                endpoint.request("eth_chainId")
+            except errors.Unavailable as e:
+                self._leave(endpoint, e)
+        return len(self._present())
 
     def close(self) -> None:
         """Drop all connections."""
@@ -143,6 +152,22 @@ class CrossChecked:
                 other.batch(sent)
             except errors.Unavailable as e:
                 self._leave(other, e)
+
+
+def connect(
+    urls: Sequence[str], chain_id: int, *, route: web.Route = web.DIRECT, note: Callable[[str], None]
+) -> Endpoint | CrossChecked:
+    """The chain of this id behind one address or several. Raises `Misconfigured` where one serves another."""
+    if len(urls) == 1:
+        return Endpoint(urls[0], chain_id, route=route)
+    endpoints = [Endpoint(url, chain_id, route=route, attempts=2) for url in urls]
+    several = CrossChecked(endpoints, note)
+    if not several.begin():
+        several.close()
+        raise errors.Unavailable(
+            f"none of the {len(urls)} nodes of the chain answers", hint="Check that they run, and --rpc."
+        )
+    return several
 
 
 def _logs(found: Any) -> list[Log]:

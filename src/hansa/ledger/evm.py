@@ -143,17 +143,26 @@ class Fold:
 
 
 class EvmLedger:
-    """A `Ledger` of one sender's account over a shared fold."""
+    """A `Ledger` of one sender's account over a shared fold; `confirmations` are those of the fold."""
 
     def __init__(
-        self, rpc: Rpc, deployment: Deployment, fold: Fold, account: Signer, clock: Callable[[], int]
+        self,
+        rpc: Rpc,
+        deployment: Deployment,
+        fold: Fold,
+        account: Signer,
+        clock: Callable[[], int],
+        *,
+        confirmations: int = 0,
     ) -> None:
         self._rpc = rpc
         self._contract = deployment.contract
         self._fold = fold
         self._account = account
         self._clock = clock
-        self._sender = Sender(rpc, account, deployment.chain_id, habits=fold.habits)
+        self._sender = Sender(
+            rpc, account, deployment.chain_id, confirmations=confirmations, habits=fold.habits
+        )
         self._turns = fold.turns
 
     def view(self) -> View:

@@ -29,7 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hansa import errors
 from hansa.crypto import sealing
-from hansa.crypto.signatures import Account, account
+from hansa.crypto.signatures import account
+from hansa.ports import Signer
 
 _LIMIT = sys.getrecursionlimit()
 from eth_keyfile.exceptions import EthKeyfileValueError  # noqa: E402
@@ -63,9 +64,9 @@ class PublicKeys:
 
 @dataclass(frozen=True, slots=True)
 class MemberKey:
-    """An opened key file. No representation shows a secret."""
+    """An opened key file; another signer may stand in for its own. No representation shows a secret."""
 
-    signer: Account
+    signer: Signer
     sealing_key: bytes = field(repr=False)
     onion_root: bytes = field(repr=False)
 

@@ -11,10 +11,11 @@ from obstore.store import LocalStore, from_url
 
 from hansa import errors
 
-CLIENT = {"allow_http", "connect_timeout", "proxy_url", "timeout"}
+PLAIN = {"allow_http", "connect_timeout", "proxy_url", "timeout"}
+CLIENT = PLAIN | {"proxy_excludes", "root_certificate"}
 """Options of the connection; all others are the store's own."""
 
-QUERY = CLIENT | {"endpoint", "region", "virtual_hosted_style_request"}
+QUERY = PLAIN | {"endpoint", "region", "virtual_hosted_style_request"}
 """Options that may stand in a URL. Credentials are none of them: a URL is shown in messages."""
 
 _CLIENT_DEFAULTS = {"timeout": "60s", "connect_timeout": "10s"}
