@@ -108,7 +108,7 @@ def test_a_store_that_is_away_for_a_while(phase):
 
 def fill(journal, size: int) -> None:
     """Write entries of this size until no other fits."""
-    with pytest.raises(errors.Unavailable):  # noqa: PT012
+    with pytest.raises(errors.Unavailable):  # noqa: PT012 - the write that fails is the last of many
         for k in range(9999):
             journal.put(8, {f"{size}/{k}": bytes(size)})
 

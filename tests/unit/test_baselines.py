@@ -104,3 +104,11 @@ def test_the_comparison_counts_honest_members_alone() -> None:
     assert found.alone_mean == 4.5
     assert found.pooled == 24.0
     assert found.fedavg_unprotected == pytest.approx(3 * 70 / 60)
+
+
+def test_who_is_absent_takes_no_part_in_fedavg() -> None:
+    """Of steps 1 (10 rows) and 2 (30 rows) the mean is 1.75; member 2 would turn it to the other side."""
+    made = setup(rounds=2)
+    assert fedavg(made, {}, absent=[2])["accuracy"] == pytest.approx(3.5)
+    assert isinstance(made.trainer, Arithmetic)
+    assert {t.dataset for t in made.trainer.tasks} == {"m0/train", "m1/train"}

@@ -182,3 +182,35 @@ def test_nobody_opens_what_some_verifiers_could_not():
     release = cheat.release(at, 1, b"model")
     with pytest.raises(errors.Untrusted, match="does not serve all"):
         scheme(1).open_release(DOMAIN, READERS, 0, 1, release.blob, fetch)
+
+
+def test_opened_values_are_shared_and_so_cannot_be_changed():
+    at = state()
+    blob, fetch = sealed(at)
+    opened = scheme(1).check(at, 0, blob, fetch)
+    assert scheme(2).check(at, 0, blob, fetch).values is opened.values
+    with pytest.raises(ValueError, match="read-only"):
+        opened.values[0] = 9
+
+
+@pytest.mark.parametrize("other", [{"round": 4}, {"member": 1}, {"version": 1}])
+def test_what_one_party_opened_is_not_given_out_under_another_name(other):
+    at = state()
+    blob, fetch = sealed(at)
+    scheme(1).check(at, 0, blob, fetch)
+    commit = replace(at.current.commits[0], round=other.get("round", 3), base=other.get("version", 0))
+    author = other.get("member", 0)
+    renamed = replace(at, models=(BASE, BASE), current=replace(at.current, commits={author: commit}))
+    with pytest.raises(errors.Untrusted):
+        scheme(1).check(renamed, author, blob, fetch)
+
+
+def test_what_one_party_opened_is_not_given_to_one_with_another_secret():
+    """A second grant of the same digest's place, with a secret that opens nothing."""
+    at = state()
+    blob, fetch = sealed(at)
+    scheme(1).check(at, 0, blob, fetch)
+    stranger = scheme(2)
+    stranger._secret = lambda *_: bytes(sealing.SECRET_BYTES)
+    with pytest.raises(errors.Untrusted):
+        stranger.check(at, 0, blob, fetch)

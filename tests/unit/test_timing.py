@@ -39,3 +39,9 @@ def test_huge_and_empty_claims_are_exact():
 
 def test_one_member_is_its_own_cohort():
     assert timing.outliers(commits((5, 5))) == frozenset()
+
+
+def test_the_median_is_of_time_for_an_example_not_of_time():
+    """By time alone the one in the middle would be the odd one, and everybody else an outlier."""
+    rows = [(100, 10), (200, 20), (1000, 1), (5000, 500), (6000, 600)]
+    assert timing.outliers(commits(*rows)) == {2}

@@ -135,19 +135,19 @@ class Sender:
     def submit(self, calls: Sequence[Call]) -> list[bytes | errors.HansaError]:
         """Sign and send `calls` without waiting: for each a name that `poll` uses, or its error."""
         results: list[bytes | errors.HansaError | None] = [None] * len(calls)
-        todo: list[tuple[int, Call]] = []
+        unsent: list[tuple[int, Call]] = []
         for place, priced in enumerate(self._with_gas(calls)):
             if isinstance(priced, errors.HansaError):
                 results[place] = priced
             else:
-                todo.append((place, priced))
+                unsent.append((place, priced))
         for signing in range(SIGNINGS):
-            if not todo:
+            if not unsent:
                 break
             if signing:
                 self._sleep(0.1 * 2**signing)
-            todo = self._attempt(todo, results)
-        for place, _ in todo:
+            unsent = self._attempt(unsent, results)
+        for place, _ in unsent:
             results[place] = errors.Unavailable(
                 "the chain keeps refusing the transaction's nonce or fee",
                 hint="another process may be using this account",
@@ -179,14 +179,14 @@ class Sender:
         return priced
 
     def _attempt(
-        self, todo: list[tuple[int, Call]], results: list[bytes | errors.HansaError | None]
+        self, unsent: list[tuple[int, Call]], results: list[bytes | errors.HansaError | None]
     ) -> list[tuple[int, Call]]:
         """Send once with the next nonces and fee; fills `results` and returns what must be signed anew."""
         first, fee = self._next or self._next_nonce_and_fee()
         self.forget()
         own = {pending.nonce for pending in self._pending.values()}
         nonces = (nonce for nonce in count(first) if nonce not in own)
-        signed = [self._signed(call, next(nonces), fee) for _, call in todo]
+        signed = [self._signed(call, next(nonces), fee) for _, call in unsent]
         again: list[tuple[int, Call]] = []
         if self._habits.at_once:
             self._send_and_wait(signed)
@@ -197,7 +197,7 @@ class Sender:
         # Fees change with every block, and after a fault the nonce is not certain.
         if fee.cap == 0 and not any(answers):
             self._next = signed[-1].nonce + 1, fee
-        for (place, call), pending, answer in zip(todo, signed, answers, strict=True):
+        for (place, call), pending, answer in zip(unsent, signed, answers, strict=True):
             if answer is None:
                 results[place] = name = pending.hashes[0]
                 self._pending[name] = pending
