@@ -112,7 +112,10 @@ def found(place: Place, rpc: str) -> str:
     _done(place, [place.words("deploy", str(place.app), rpc=rpc, member=0)], "deploy")
     name = (place.folder / "deploy.log").read_text(encoding="utf-8").split()[-1]
     _done(place, [place.words("invite", name, *place.addresses, rpc=rpc, member=0)], "invite")
-    joins = [place.words("join", name, rpc=rpc, member=i, app=place.app) for i in range(len(place.addresses))]
+    joins = [
+        place.words("join", name, "--yes", rpc=rpc, member=i, app=place.app)
+        for i in range(len(place.addresses))
+    ]
     _done(place, joins, "join")
     _done(place, [place.words("start", name, rpc=rpc, member=0)], "start")
     return name

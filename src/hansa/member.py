@@ -20,7 +20,7 @@ from hansa.ports import Ledger, Store, Trainer, View
 from hansa.protocol import messages as msg
 from hansa.protocol.model import parameters
 from hansa.protocol.state import Member, State
-from hansa.records import Limits, Phase, Role
+from hansa.records import Limits, Phase, RecordKind, Role
 from hansa.signers.keystore import MemberKey, onion_seed
 
 NAME = "me"
@@ -35,6 +35,18 @@ def join_call(key: MemberKey, state: State, role: Role, resources: int) -> msg.J
     fields = (key.public.sealing, head, resources, role)
     signature = key.signer.sign(encoding.message_bytes(state.domain, "Join", nonce, *fields))
     return msg.Join(address, *fields, signature)
+
+
+def consented(state: State, id: int) -> bool:
+    """Whether this member has put its consent on the chain; once is enough, since terms never change."""
+    return (0, RecordKind.CONSENT, id) in state.recorded
+
+
+def consent_call(key: MemberKey, state: State, id: int, digest: bytes) -> msg.Record:
+    """The member's signature under what it agreed to: the page of this digest, which lies in the store."""
+    fields = (0, int(RecordKind.CONSENT))
+    signature = key.signer.sign(encoding.message_bytes(state.domain, "Record", *fields, digest))
+    return msg.Record(*fields, id, digest, signature)
 
 
 def own_onion(key: MemberKey, state: State, member: Member) -> Onion:

@@ -119,13 +119,13 @@ def federation(place: Place) -> str:
 
 
 def test_five_members_train_one_model(place: Place, federation: str) -> None:
-    refused = place.run("join", federation, key=1, app=place.folder / "app")
+    refused = place.run("join", federation, "--yes", key=1, app=place.folder / "app")
     assert refused.returncode == 1
     assert "not invited" in refused.stderr.lower()
     assert place.ok("invite", federation, *place.addresses) == "5 invited"
     assert place.ok("invite", federation, *place.addresses) == "0 invited, 5 were before"
     for i in range(MEMBERS):
-        assert place.ok("join", federation, key=i, app=place.folder / "app") == f"member {i} of ward"
+        assert place.ok("join", federation, "--yes", key=i, app=place.folder / "app") == f"member {i} of ward"
     assert place.ok("start", federation) == "round 1 has begun with 5 members"
 
     nodes = [place.node(federation, i) for i in range(MEMBERS)]

@@ -19,15 +19,6 @@ Settings = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of federation.toml; repeatable."),
 ]
 
-ON_CHAIN = (
-    "addresses, public keys, reputation and standing of all members",
-    "of each update: SHA-256, number of training rows, training time, when it was made",
-    "who held which updates, every ballot and its ranking, every vote",
-    "who was selected, who led, who was slashed and why",
-    "SHA-256 of every model; never a model, an update or data",
-)
-"""What the contract's events and calldata hold, and nobody can delete."""
-
 
 def check(app: App, settings: Settings = None) -> None:
     """Check an app and its terms, and estimate what a round costs. Starts nothing."""
@@ -67,36 +58,15 @@ def check(app: App, settings: Settings = None) -> None:
 
 def explain(app: App, settings: Settings = None) -> None:
     """Say on one page who sees what, what stays for ever, and what a round costs."""
-    from hansa.cli import costs
+    from hansa.cli import explanation
 
     terms, members = _load(app, settings)
     out = console()
     out.print(Text.assemble((terms.name, "bold"), f" · {terms.scheme.upper()} · {members} members\n"))
-    up, model = costs.update_bytes(terms), costs.model_bytes(terms)
-    gas = sum(costs.gas_of_a_round(terms, members).values())
     table = grid()
-    table.add_row("Your data", "never leave your machine. What was learned from them does, as an update.")
-    table.add_row(
-        "Your update", f"is read by each of the {members} members of its round, once all are committed."
-    )
-    table.add_row("", "One curious member is enough: no coalition is needed.")
-    table.add_row("", "An update can give away training data (gradient inversion, membership inference).")
-    table.add_row(
-        "The store", "sees sizes, times and how evaluators valued each update. Updates and models are sealed."
-    )
-    table.add_row("The leader", "sees nothing that other members do not see; they all check its result.")
-    table.add_row("Outsiders", "see what is on the chain, and nothing else.")
-    table.add_row("The chain", "keeps for ever, and nobody can delete:")
-    for line in ON_CHAIN:
-        table.add_row("", f"- {line}")
-    table.add_row("The model", "of each round is sealed to the members of that round.")
-    table.add_row("Diff. privacy", _noise(terms))
-    table.add_row("Poisoning", _protection(terms))
-    table.add_row(
-        "A round costs",
-        f"at most {_size(up)} up and {_size((members - 1) * up + model)} down for a member; "
-        f"about {gas:,} gas for all; at most {clock(costs.longest_round(terms))}.",
-    )
+    for label, text in explanation.rows(terms, members):
+        off = label == "Diff. privacy" and terms.privacy == "off"
+        table.add_row(label, Text(text, style="yellow" if off else ""))
     out.print(table)
 
 
@@ -113,28 +83,3 @@ def _load(app: Path, settings: list[str] | None) -> tuple[Terms, int]:
 
 def _params(terms: Terms) -> str:
     return ", ".join(f"{name} {value}" for name, value in terms.training.params) or "no params"
-
-
-def _noise(terms: Terms) -> Text:
-    if terms.privacy == "off":
-        return Text(
-            "OFF: updates carry no noise, and there is no bound on what they give away.", style="yellow"
-        )
-    return Text(terms.privacy)
-
-
-def _protection(terms: Terms) -> str:
-    if terms.selection.rule == "none":
-        return f"no update is judged; {terms.aggregation.rule} alone limits what one can do."
-    return (
-        f"members judge each other's updates on their own data ({terms.selection.rule} by "
-        f"{terms.selection.metric}); the worst are left out. It fails when hostile members are many."
-    )
-
-
-def _size(count: int) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count //= 1000
-    return f"{count} GB"

@@ -1,0 +1,99 @@
+"""`hansa join`: what it shows, what it asks, and what it leaves on the chain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.shared import Shared, embedded, found, served
+
+from hansa import encoding, wiring
+from hansa.app import app_digest
+from hansa.cli import main as cli
+from hansa.cli.explanation import page
+from hansa.member import consented
+from hansa.protocol import messages as msg
+from hansa.protocol.terms import terms_digest
+
+APP = Path(__file__).parents[2] / "examples" / "digits"
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Shared]:
+    """Just deployed, with member 0 invited."""
+    with embedded(tmp_path) as chain:
+        made = found(chain, tmp_path, lambda: chain.time, app=app_digest(APP))
+        made.ledger(made.owner).submit(msg.Invite(made.keys[0].signer.address))
+        yield made
+
+
+@pytest.fixture
+def join(fresh: Shared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(id: int, *words: str) -> tuple[int, str, str]:
+        with served(fresh.rpc) as url:
+            given = ["--rpc", url, "--store", str(fresh.store), "--key", str(fresh.key_file(id))]
+            given += ["--password-file", str(fresh.password()), "--app", str(APP)]
+            monkeypatch.setattr(sys, "argv", ["hansa", "join", fresh.name, *given, *words])
+            try:
+                cli.main()
+                code: Any = 0
+            except SystemExit as e:
+                code = e.code
+        written = capsys.readouterr()
+        return int(code or 0), written.out, written.err
+
+    return run
+
+
+def recorded(fresh: Shared) -> list[bytes]:
+    """Digests of all consents on the chain."""
+    events = []
+    ledger = fresh.ledger(fresh.owner)
+    ledger._fold.observe(lambda event, _block: events.append(event))
+    ledger.view()
+    return [e.digest for e in events if type(e).__name__ == "Recorded"]
+
+
+def test_what_was_agreed_to_is_in_the_store_and_its_digest_on_the_chain(fresh, join):
+    code, out, _ = join(0, "--yes")
+    assert (code, out.strip()) == (0, "member 0 of tiny")
+    assert consented(fresh.ledger(fresh.owner).view().state, 0)
+    (digest,) = recorded(fresh)
+    text = wiring.store(str(fresh.store)).get(digest, limit=10_000).decode()
+    assert terms_digest(fresh.federation.terms).hex() in text
+    assert "is read by each member of its round" in text
+    code, out, _ = join(0, "--yes")
+    assert (code, out.strip()) == (0, "member 0 of tiny")
+    assert recorded(fresh) == [digest]
+
+
+def test_nobody_joins_without_having_agreed(fresh, join, monkeypatch):
+    code, _, err = join(0)
+    assert code == 2
+    assert "nobody is here to agree" in err
+    assert "gradient inversion" in err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    code, _, err = join(0)
+    assert code == 2
+    assert "you did not agree" in err
+    assert not fresh.ledger(fresh.owner).view().state.ids
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: True)
+    assert join(0)[0] == 0
+
+
+def test_who_was_not_invited_is_not_asked(fresh, join):
+    code, _, err = join(1)
+    assert code == 1
+    assert "not invited" in err
+    assert "gradient" not in err
+
+
+def test_other_terms_are_another_page(fresh):
+    terms = fresh.federation.terms
+    other = replace(terms, training=replace(terms.training, params=(("lr", 9.0),)))
+    assert encoding.digest(page(terms, 4).encode()) != encoding.digest(page(other, 4).encode())
