@@ -20,11 +20,11 @@ from tests import anvil
 
 from hansa import errors
 from hansa.cli import main as cli
-from hansa.doctor import AnyChain, Finding, examine_chain, examine_machine, examine_store, exit_code, worst
+from hansa.doctor import Finding, examine_chain, examine_machine, examine_store, exit_code, worst
 from hansa.doctor.chain import secrets_of
 from hansa.doctor.machine import Machine, judge, observe
 from hansa.ledger.embedded import Chain, Genesis, open_chain
-from hansa.ledger.rpc import Fault, number
+from hansa.ledger.rpc import Endpoint, Fault, number
 from hansa.stores import objects
 
 START = 1_800_000_000
@@ -290,7 +290,7 @@ def free_port() -> int:
 
 
 def test_nobody_listens() -> None:
-    (finding,) = examine_chain(AnyChain(f"http://127.0.0.1:{free_port()}", attempts=1))
+    (finding,) = examine_chain(Endpoint(f"http://127.0.0.1:{free_port()}", None, attempts=1))
     assert (finding.name, finding.verdict, finding.unreachable) == ("answers", "fail", True)
     assert exit_code([finding]) == 3
 
@@ -301,7 +301,7 @@ def test_nobody_listens() -> None:
 )
 def test_a_server_that_is_no_node(status: int, body: bytes) -> None:
     with web(lambda _: (status, body)) as url:
-        (finding,) = examine_chain(AnyChain(url, attempts=1))
+        (finding,) = examine_chain(Endpoint(url, None, attempts=1))
     assert (finding.name, finding.verdict) == ("answers", "fail")
     assert "--rpc" in finding.advice
 
@@ -335,7 +335,7 @@ def test_keys_in_the_address_are_not_shown_even_if_the_node_repeats_them(monkeyp
 def test_a_chain_that_is_swapped_is_not_taken_for_the_first_one() -> None:
     ids = iter(["0x7", "0x7", "0x8"])
     with web(lambda _: (200, json.dumps([{"id": 0, "result": next(ids)}]).encode())) as url:
-        endpoint = AnyChain(url, attempts=1)
+        endpoint = Endpoint(url, None, attempts=1)
         assert (endpoint.request("eth_chainId"), endpoint.chain_id) == ("0x8", 7)
 
 
@@ -532,14 +532,14 @@ def test_anvil_is_good_for_a_federation(monkeypatch, capsys, tmp_path) -> None:
 def test_anvil_with_small_blocks(monkeypatch, options: tuple[str, ...], bad: set[str] | None) -> None:
     monkeypatch.setattr(anvil, "BLOCK_GAS", options)
     with anvil.anvil() as url:
-        found = by_name(examine_chain(AnyChain(url)))
+        found = by_name(examine_chain(Endpoint(url, None)))
     failed = {name for name, f in found.items() if f.verdict == "fail"}
     assert failed == (bad or {"gas limit", "contract"})
 
 
 def test_a_clock_ten_minutes_off_against_anvil() -> None:
     with anvil.anvil("--block-time", "1") as url:
-        endpoint = AnyChain(url)
+        endpoint = Endpoint(url, None)
         while number(endpoint.request("eth_blockNumber")) < 4:
             time.sleep(0.1)
         ahead, behind = (
@@ -553,7 +553,7 @@ def test_a_clock_ten_minutes_off_against_anvil() -> None:
 
 def test_anvil_before_london_has_a_gas_price() -> None:
     with anvil.anvil(*anvil.LEGACY) as url:
-        found = by_name(examine_chain(AnyChain(url)))
+        found = by_name(examine_chain(Endpoint(url, None)))
     assert found["evm"].seen == "Istanbul or newer"
     assert dict(found["fees"].measured)["eip1559"] is False
     assert found["contract"].verdict == "ok"

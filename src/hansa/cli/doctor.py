@@ -37,6 +37,7 @@ def doctor(
     nothing failed, 3 if the chain or the store did not answer, 1 if something must be changed.
     """
     from hansa import doctor as examine
+    from hansa.ledger.rpc import Endpoint
 
     if rpc is None and store is None:
         raise errors.Misconfigured(
@@ -46,7 +47,7 @@ def doctor(
     found: dict[str, tuple[Finding, ...]] = {}
     names: dict[str, str] = {}
     # What cannot be used at all is said before anything is waited for.
-    endpoint = None if rpc is None else examine.AnyChain(rpc, timeout=PATIENCE, attempts=2)
+    endpoint = None if rpc is None else Endpoint(rpc, None, timeout=PATIENCE, attempts=2)
     opened = None if store is None else _open(store)
     if endpoint is not None:
         names["chain"] = endpoint.host

@@ -1,12 +1,11 @@
 """Preflight for a node's machine: its chain, its store, itself. Looks, judges, changes nothing that stays."""
 
-from hansa.doctor.chain import AnyChain, examine_chain, secrets_of
+from hansa.doctor.chain import examine_chain, secrets_of
 from hansa.doctor.findings import Finding, exit_code, worst
 from hansa.doctor.machine import examine_machine
 from hansa.doctor.store import examine_store
 
 __all__ = [
-    "AnyChain",
     "Finding",
     "examine_chain",
     "examine_machine",

@@ -21,7 +21,7 @@ from hansa.ledger import artefact
 from hansa.ledger.binding import parameter_fields
 from hansa.ledger.evm import CALL_GAS
 from hansa.ledger.follower import Header, header_of
-from hansa.ledger.rpc import Endpoint, Fault, Rpc, error_of, hexed, member, number, quantity, unhex
+from hansa.ledger.rpc import Fault, Rpc, hexed, member, number, quantity, unhex
 from hansa.records import Governance, Parameters
 
 PINGS = 5
@@ -48,21 +48,6 @@ FORKS = (
 
 SOUND = Parameters(bytes(32), Governance.PEERS)
 """Terms that the contract's constructor takes, to simulate its deployment."""
-
-
-class AnyChain(Endpoint):
-    """An endpoint that takes whatever chain answers first, and is pinned to that one from then on."""
-
-    def __init__(self, url: str, *, timeout: float = 10.0, attempts: int = 4) -> None:
-        super().__init__(url, 0, timeout=timeout, attempts=attempts)
-
-    def _check_chain(self) -> None:
-        if not self.chain_id:
-            found = self._exchange([("eth_chainId", ())])[0]
-            if isinstance(found, Fault):
-                raise error_of(found)
-            self.chain_id = number(found)
-        super()._check_chain()
 
 
 def secrets_of(url: str) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def fault_of(error: Any) -> Fault:
 class Endpoint:
     """An EVM node behind a URL, on one connection that is kept; one thread at a time may use it.
 
-    `chain_id` pins the chain: it is asked for in front of the first batch and of the first one after
+    `chain_id` pins the chain, None the one that answers first: it is asked for in front of the first batch and of the first one after
     any failure, since another node may answer then. A call is repeated `attempts` times with doubling
     pauses; every method used here may be repeated, a transaction sent twice is a duplicate by its
     hash. `timeout` bounds each attempt in seconds, `limit` a response in bytes. `host` names the node in
@@ -120,7 +120,7 @@ class Endpoint:
     def __init__(
         self,
         url: str,
-        chain_id: int,
+        chain_id: int | None,
         *,
         route: web.Route = web.DIRECT,
         timeout: float = 10.0,
@@ -148,10 +148,7 @@ class Endpoint:
 
     def request(self, method: str, params: Sequence[Any] = ()) -> Any:
         """See `Rpc.request`."""
-        result = self.batch([(method, params)])[0]
-        if isinstance(result, Fault):
-            raise error_of(result)
-        return result
+        return _good(self.batch([(method, params)])[0])
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """See `Rpc.batch`. Raises `Misconfigured` when another chain than the pinned one answers."""
@@ -170,7 +167,9 @@ class Endpoint:
         raise AssertionError("unreachable: attempts >= 1")
 
     def _check_chain(self) -> None:
-        found = number(self._exchange([("eth_chainId", ())])[0])
+        found = number(_good(self._exchange([("eth_chainId", ())])[0]))
+        if self.chain_id is None:
+            self.chain_id = found
         if found != self.chain_id:
             raise errors.Misconfigured(
                 f"the node at {self.host} serves chain {found}, not {self.chain_id}",
@@ -226,8 +225,14 @@ class Endpoint:
 
 def chain_id_of(url: str, route: web.Route = web.DIRECT) -> int:
     """Which chain the node at `url` serves: to be believed only where nothing was agreed before."""
-    endpoint = Endpoint(url, 0, route=route)
+    endpoint = Endpoint(url, None, route=route, attempts=1)
     try:
-        return number(endpoint._exchange([("eth_chainId", ())])[0])
+        return number(endpoint.request("eth_chainId"))
     finally:
         endpoint.close()
+
+
+def _good(answer: Any) -> Any:
+    if isinstance(answer, Fault):
+        raise error_of(answer)
+    return answer
