@@ -333,10 +333,19 @@ def test_keys_in_the_address_are_not_shown_even_if_the_node_repeats_them(monkeyp
 
 
 def test_a_chain_that_is_swapped_is_not_taken_for_the_first_one() -> None:
-    ids = iter(["0x7", "0x7", "0x8"])
-    with web(lambda _: (200, json.dumps([{"id": 0, "result": next(ids)}]).encode())) as url:
+    answers = iter([(200, "0x7"), (200, "0x7"), (503, ""), (200, "0x8")])
+
+    def answer(_: object) -> tuple[int, bytes]:
+        status, id = next(answers)
+        return status, json.dumps([{"id": 0, "result": id}]).encode()
+
+    with web(answer) as url:
         endpoint = Endpoint(url, None, attempts=1)
-        assert (endpoint.request("eth_chainId"), endpoint.chain_id) == ("0x8", 7)
+        assert (endpoint.request("eth_chainId"), endpoint.chain_id) == ("0x7", 7)
+        with pytest.raises(errors.Unavailable):
+            endpoint.request("eth_chainId")
+        with pytest.raises(errors.Misconfigured, match="serves chain 8, not 7"):
+            endpoint.request("eth_chainId")
 
 
 def test_a_folder_is_a_good_store_and_nothing_stays_in_it(tmp_path: Path) -> None:

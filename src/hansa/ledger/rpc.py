@@ -109,12 +109,12 @@ def fault_of(error: Any) -> Fault:
 class Endpoint:
     """An EVM node behind a URL, on one connection that is kept; one thread at a time may use it.
 
-    `chain_id` pins the chain, None the one that answers first: it is asked for in front of the first batch and of the first one after
-    any failure, since another node may answer then. A call is repeated `attempts` times with doubling
-    pauses; every method used here may be repeated, a transaction sent twice is a duplicate by its
-    hash. `timeout` bounds each attempt in seconds, `limit` a response in bytes. `host` names the node in
-    messages, without its path: providers put access keys there. Raises `Misconfigured` for a URL that is
-    none of HTTP.
+    `chain_id` pins the chain, or None, to the one that answers first: it is asked for in front of the first
+    batch and of the first one after any failure, since another node may answer then. A call is repeated
+    `attempts` times with doubling pauses; every method used here may be repeated, a transaction sent twice
+    is a duplicate by its hash. `timeout` bounds each attempt in seconds, `limit` a response in bytes. `host`
+    names the node in messages, without its path: providers put access keys there. Raises `Misconfigured` for
+    a URL that is none of HTTP.
     """
 
     def __init__(
