@@ -1,4 +1,4 @@
-"""One suite for every chain that Hansa can stand on: the embedded one and anvil in three kinds of fees."""
+"""One suite for every chain that Hansa can stand on: the embedded one, the same over HTTP, and anvil in three ways."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests import anvil, ticker
+from tests.served import Served, served
 
 from hansa import errors
 from hansa.crypto import signatures
@@ -25,13 +26,14 @@ SECRET = bytes(range(1, 33))
 SIGNER = signatures.account(SECRET)
 OTHER = signatures.account(bytes(range(2, 34)))
 CHAIN_ID = anvil.CHAIN_ID
-KINDS = ("embedded", "anvil", "anvil-zero-fee", "anvil-legacy")
+KINDS = ("embedded", "sandbox", "anvil", "anvil-zero-fee", "anvil-legacy")
 
 
 @dataclass
 class Place:
     kind: str
     rpc: Any
+    served: Served | None = None
 
     def sender(self, account: signatures.Account = SIGNER, **options: Any) -> Sender:
         return Sender(self.rpc, account, CHAIN_ID, **options)
@@ -57,6 +59,8 @@ class Place:
     def settime(self, timestamp: int) -> None:
         if self.kind == "embedded":
             self.rpc.set_time(timestamp)
+        elif self.served:
+            self.served.now = timestamp
         else:
             self.rpc.request("evm_setNextBlockTimestamp", (timestamp,))
 
@@ -66,9 +70,16 @@ class Place:
 
 @contextmanager
 def chain(kind: str, folder: Path) -> Iterator[Place]:
+    path, genesis = folder / "chain.sqlite", Genesis(CHAIN_ID, 1_700_000_000)
     if kind == "embedded":
-        with open_chain(folder / "chain.sqlite", Genesis(CHAIN_ID, 1_700_000_000)) as embedded:
+        with open_chain(path, genesis) as embedded:
             yield Place(kind, embedded)
+        return
+    if kind == "sandbox":
+        with served(path, genesis) as serving:
+            endpoint = Endpoint(serving.url, CHAIN_ID)
+            yield Place(kind, endpoint, serving)
+            endpoint.close()
         return
     options = {"anvil": (), "anvil-zero-fee": anvil.ZERO_FEE, "anvil-legacy": anvil.LEGACY}[kind]
     with anvil.anvil(*options) as url:
@@ -201,7 +212,7 @@ def test_a_transaction_sent_twice_counts_once(place: Place) -> None:
     contract = place.deploy()
     place.sender().send([Call(contract, ticker.data("tick", 1), gas=200_000)])
     used = number(place.rpc.request("eth_getTransactionCount", (hexed(SIGNER.address), "latest")))
-    price = 0 if place.kind in ("embedded", "anvil-zero-fee") else 10**10
+    price = 0 if place.kind in ("embedded", "sandbox", "anvil-zero-fee") else 10**10
     fee = Fee(price, legacy=place.kind == "anvil-legacy")
     call = Call(contract, ticker.data("tick", 2), gas=200_000)
     raw = hexed(transactions.sign_transaction(SIGNER, CHAIN_ID, used, call, fee))
@@ -357,13 +368,14 @@ def test_a_stuck_transaction_gets_a_higher_fee(tmp_path: Path) -> None:
         assert place.read(contract, "count") == 1
 
 
-def test_a_restart_loses_nothing(tmp_path: Path) -> None:
-    with chain("embedded", tmp_path) as place:
+@pytest.mark.parametrize("kind", ["embedded", "sandbox"])
+def test_a_restart_loses_nothing(kind: str, tmp_path: Path) -> None:
+    with chain(kind, tmp_path) as place:
         contract = place.deploy()
         receipt = place.sender().send([Call(contract, ticker.data("tick", 11))])[0]
         head = place.head()
     assert isinstance(receipt, Receipt)
-    with chain("embedded", tmp_path) as place:
+    with chain(kind, tmp_path) as place:
         assert place.head() == head
         assert place.read(contract, "value") == 11
         assert Follower(place.rpc, contract).poll() == (None, list(receipt.logs))

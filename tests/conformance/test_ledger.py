@@ -1,4 +1,4 @@
-"""One suite over every `Ledger`: the contract embedded, the contract on anvil, the specification in memory."""
+"""One suite over every `Ledger`: the contract embedded, in a sandbox and on anvil, the specification in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.anvil import ZERO_FEE, anvil
+from tests.served import served
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
@@ -64,7 +65,7 @@ class Place:
     deployment: Deployment | None = None
 
 
-@pytest.fixture(params=["embedded", "anvil", "specified"])
+@pytest.fixture(params=["embedded", "sandbox", "anvil", "specified"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     owner = account(PARTIES[0].secret)
     if request.param == "specified":
@@ -74,6 +75,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         with open_chain(tmp_path / "chain.sqlite", Genesis(1, START - 10)) as chain:
             chain.set_time(START)
             yield _place(chain, owner)
+    elif request.param == "sandbox":
+        with served(tmp_path / "chain.sqlite", Genesis(1, START)) as serving:
+            yield _place(Endpoint(serving.url, 1), owner)
     else:
         with anvil(*ZERO_FEE, "--timestamp", str(START)) as url:
             yield _place(Endpoint(url, 31337), owner)
@@ -163,12 +167,14 @@ def test_the_fold_equals_the_specification(place: Place) -> None:
     assert sorted(state.current.places) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("kind", ["anvil", "embedded"])
+@pytest.mark.parametrize("kind", ["anvil", "sandbox", "embedded"])
 def test_a_call_and_the_view_after_it_take_two_exchanges(kind: str, tmp_path: Path) -> None:
-    """The embedded chain, where an exchange is a function call, does not wait for receipts: one more."""
     with ExitStack() as stack:
         if kind == "anvil":
             chain: Any = Endpoint(stack.enter_context(anvil(*ZERO_FEE, "--timestamp", str(START))), 31337)
+        elif kind == "sandbox":
+            serving = stack.enter_context(served(tmp_path / "chain.sqlite", Genesis(1, START)))
+            chain = Endpoint(serving.url, 1)
         else:
             chain = stack.enter_context(open_chain(tmp_path / "chain.sqlite", Genesis(1, START)))
         rpc = Counting(chain)
@@ -178,10 +184,10 @@ def test_a_call_and_the_view_after_it_take_two_exchanges(kind: str, tmp_path: Pa
             rpc.exchanges.clear()
             ledger.submit(msg.Commits(1, (commit(domain, id),)))
             assert set(ledger.view().state.current.commits) == set(range(id + 1))
-            assert len(rpc.exchanges) == (2 if kind == "anvil" else 3)
+            assert len(rpc.exchanges) == 2
             ledger.view()
             assert rpc.exchanges[-1] == ["eth_getBlockByNumber"]
-            assert len(rpc.exchanges) == (3 if kind == "anvil" else 4)
+            assert len(rpc.exchanges) == 3
 
 
 def test_a_view_after_calls_of_others_shows_them() -> None:

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from hansa import errors
-from hansa.cli import audit, doctor, export, founding, keys, membership, new, node, run, status, terms
+from hansa.cli import (
+    audit,
+    doctor,
+    export,
+    founding,
+    keys,
+    membership,
+    new,
+    node,
+    run,
+    sandbox,
+    status,
+    terms,
+)
 from hansa.cli.connection import configured
 from hansa.cli.console import show_error
 
@@ -71,6 +84,7 @@ app.command("node", short_help="Take part until the federation stops.")(configur
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)
+app.command("sandbox", short_help="Run a chain and a store for members on this machine.")(sandbox.sandbox)
 app.add_typer(keys.app, name="keys", short_help="Make a member's key file; see what is public of one.")
 
 

@@ -29,9 +29,10 @@ from lru import LRU
 
 from hansa import encoding, errors
 from hansa.ledger import blocks
-from hansa.ledger.answers import ANSWERS, receipt_json
+from hansa.ledger.answers import SENDING, answer, raw_transaction
 from hansa.ledger.blocks import Block, Genesis
-from hansa.ledger.rpc import Fault, error_of, hexed, number, unhex
+from hansa.ledger.json_blocks import receipt_json
+from hansa.ledger.rpc import Fault, error_of, hexed, number
 
 SCHEMA = """
 create table genesis (only integer primary key check (only = 0), value blob not null);
@@ -43,6 +44,8 @@ create table nodes (hash blob primary key, value blob not null) without rowid;
 """
 TABLES = ("genesis", "journal", "blocks", "sent", "nodes")
 CACHED_BLOCKS = 256
+NEWEST = ("latest", "pending", "safe", "finalized")
+"""Block tags that mean the last block: none is ever taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,21 +159,29 @@ class Chain:
         return result
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """See `Rpc.batch`. Neighbouring `eth_sendRawTransaction` make one block together."""
+        """See `Rpc.batch`. Neighbouring calls that send make one block together."""
         results: list[Any] = []
-        for sending, group in groupby(calls, lambda call: call[0] == "eth_sendRawTransaction"):
+        for sending, group in groupby(calls, lambda call: call[0] in SENDING):
             if sending:
-                sent = self.mine([unhex(params[0]) for _, params in group])
-                results += [s if isinstance(s, Fault) else hexed(s) for s in sent]
+                results += self._send(list(group))
             else:
-                results += [self._answer(method, params) for method, params in group]
+                results += [answer(self, method, params) for method, params in group]
         return results
 
-    def _answer(self, method: str, params: Sequence[Any]) -> Any:
-        answer = ANSWERS.get(method)
-        if answer is None:
-            return Fault(-32601, f"the method {method} does not exist")
-        return answer(self, *params)
+    def _send(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        raws = [raw_transaction(params) for _, params in calls]
+        valid = [raw for raw in raws if isinstance(raw, bytes)]
+        mined = iter(self.mine(valid) if valid else ())
+        sent = [raw if isinstance(raw, Fault) else next(mined) for raw in raws]
+        return [
+            self._sent(method, hash) if isinstance(hash, bytes) else hash
+            for (method, _), hash in zip(calls, sent, strict=True)
+        ]
+
+    def _sent(self, method: str, hash: bytes) -> Any:
+        """What a client gets that sent a transaction: its hash, or its receipt."""
+        found = self.find(hash) if method == SENDING[1] else None
+        return receipt_json(*found) if found else hexed(hash)
 
     def _node(self, key: bytes) -> bytes | None:
         row = self._database.execute("select value from nodes where hash = ?", (key,)).fetchone()
@@ -234,10 +245,15 @@ class Chain:
             row = self._database.execute(query, (transaction,)).fetchone()
         return None if row is None else (self.block(row[0]), row[1])
 
-    def state(self, tag: str = "latest") -> StateAPI:
-        """State to run calls on. At "pending" time is that of the next block; old blocks work too."""
+    def state(self, tag: Any = "latest") -> StateAPI:
+        """State to run calls on. At "pending" time is that of the next block; old blocks work too.
+
+        Raises `Untrusted`, `Unavailable` for a block that is not there.
+        """
         pending = tag == "pending"
         height = self.at(tag)
+        if height > self.height:
+            raise errors.Unavailable(f"the chain has no block {height}")
         if height != self.height:
             return self._state(self.block(height).header)
         state = self._states.get(pending)
@@ -247,9 +263,24 @@ class Chain:
             self._states[pending] = state
         return state
 
-    def at(self, tag: str) -> int:
-        """Height that a JSON-RPC block tag or number means."""
-        return 0 if tag == "earliest" else number(tag) if tag.startswith("0x") else self.height
+    def at(self, tag: Any) -> int:
+        """Height that a JSON-RPC block tag or number means. Raises `Untrusted`."""
+        return 0 if tag == "earliest" else self.height if tag in NEWEST else number(tag)
+
+    def height_of(self, hash: bytes) -> int | None:
+        """Height of the block with this hash."""
+        with _storage("read"):
+            row = self._database.execute("select number from journal where hash = ?", (hash,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def filled(self, first: int, last: int) -> list[int]:
+        """Heights from `first` to `last` whose blocks hold transactions; most of an idle chain's do not."""
+        query = (
+            "select number from journal where number between ? and ? and transactions <> ? order by number"
+        )
+        bounds = min(first, self.height + 1), min(last, self.height)
+        with _storage("read"):
+            return [row[0] for row in self._database.execute(query, (*bounds, rlp.encode([])))]
 
 
 def open_chain(path: Path, genesis: Genesis | None = None) -> Chain:
