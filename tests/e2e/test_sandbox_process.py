@@ -110,10 +110,8 @@ def test_a_port_or_a_folder_in_use_is_one_paragraph(tmp_path: Path) -> None:
 
 def test_the_doctor_is_content(tmp_path: Path) -> None:
     with sandbox(tmp_path / "home", "--port", "0") as (_, said):
-        given = {"HANSA_RPC": said["rpc"], "HANSA_STORE": said["store"]}
-        done = subprocess.run(
-            [*HANSA, "doctor", "--json"], env=os.environ | given, capture_output=True, text=True, timeout=60
-        )
+        words = [*HANSA, "doctor", "--json", "--rpc", said["rpc"], "--store", said["store"]]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout)
     assert done.returncode == 0, found
     assert [c for c in found["checks"] if c["verdict"] != "ok" and c["of"] != "machine"] == []

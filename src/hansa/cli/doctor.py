@@ -25,15 +25,9 @@ PATIENCE = 10.0
 
 
 def doctor(
-    rpc: Annotated[
-        str | None,
-        typer.Option(metavar="URL", envvar="HANSA_RPC", help="The chain's node, HTTP or HTTPS."),
-    ] = None,
+    rpc: Annotated[str | None, typer.Option(metavar="URL", help="The chain's node, HTTP or HTTPS.")] = None,
     store: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", envvar="HANSA_STORE", help="The object store: a folder, s3://bucket/path, ..."
-        ),
+        str | None, typer.Option(metavar="URL", help="The object store: a folder, s3://bucket/path, ...")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -73,7 +73,7 @@ def _announce(own: Home, rpc: str, kind: str, block_time: int, as_json: bool) ->
             ("rpc", rpc),
             ("store", store),
             ("next", f"export {command(f'HANSA_RPC={rpc}', f'HANSA_STORE={store}')}"),
-            ("", "hansa doctor"),
+            ("", command("hansa", "doctor", "--rpc", rpc, "--store", store)),
         ):
             out.print(Text(f"{label:7}", style="bold").append(text, "not bold"), soft_wrap=True)
     sys.stdout.flush()
