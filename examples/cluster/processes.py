@@ -124,15 +124,15 @@ class Anvil:
             raise errors.Misconfigured("anvil did not start", hint=f"See {self._log}.")
         self._port = int(listening().rsplit(":", 1)[1])
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
 
-    def kill(self) -> None:
-        """End it at once."""
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it: at once, or by a signal after which it writes down its blocks."""
         if self._process is not None:
-            self._process.kill()
+            self._process.send_signal(number)
             self._process.wait()
 
 
