@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup run cluster test lint bench chaos kill contract clean
+.PHONY: help setup run cluster test lint bench chaos processes kill contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    format check, linter, types, import contracts"
 	@echo "make bench   benchmarks (minutes)"
 	@echo "make chaos   real nodes under seeded faults, SEEDS=1000"
+	@echo "make processes  real processes under faults, REPEAT=20"
 	@echo "make kill    kill and resume whole runs, SEEDS=20"
 	@echo "make contract  compile Federation.vy into the shipped artefact"
 
@@ -55,6 +56,9 @@ bench: setup node_modules/.ready
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2
+
+processes: setup node_modules/.ready
+	$(BIN)/python -m tests.chaos.processes --repeat $(or $(REPEAT),20)
 
 kill: setup
 	$(BIN)/python benchmarks/kill.py --seeds $(or $(SEEDS),20)

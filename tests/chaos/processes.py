@@ -4,7 +4,8 @@ Ten nodes train digits over anvil. All the while nodes are killed with SIGKILL a
 other, in an order that the seed draws: the chain's process is stopped for seconds, and goes on; it ends and is
 started anew from its file; the store's file system is full for seconds; the leader of a round and two more of
 the ten verifiers are killed for good. Then the job must end with all its rounds final, every node that lives
-must name the model that the chain names, and nobody may have been found guilty of a false message.
+must name the model that the chain names, nobody may have signed two messages for one slot, and nobody may have
+been found guilty of a false one.
 
 The store lies on a small tmpfs of its own in a mount namespace of this process, which needs root or user
 namespaces. Where there are none, the store is not filled, and the line of the run says so.
@@ -32,7 +33,9 @@ from examples.cluster.watch import Watch, watch
 
 from hansa import errors
 from hansa.ports import View
+from hansa.protocol.events import Balloted, Committed, Event, Precommitted
 from hansa.protocol.state import State
+from hansa.protocol.wire import decode_item
 from hansa.records import Fault, Phase
 
 DEADLINE = 8
@@ -40,6 +43,8 @@ DEADLINE = 8
 LIMIT = 420.0
 """Seconds after which a run hangs."""
 OUTAGE = (3.0, 6.0)
+PATIENCE = 60.0
+"""Seconds after an outage of the chain within which a node may still find out that it asked in vain."""
 PAUSE = (1.0, 5.0)
 """Seconds between two kills, at least and at most."""
 STORE_BYTES = 48 * 1024 * 1024
@@ -52,7 +57,10 @@ PRIVATE = "HANSA_CHAOS_PRIVATE"
 
 
 class Run:
-    """One federation and what has been done to it. `done` counts faults, `lost` are members killed for good."""
+    """One federation and what has been done to it. `done` counts faults, `lost` are members killed for good.
+
+    Until the moment `excused` a node may end because it could not reach the chain.
+    """
 
     def __init__(self, folder: Path, seed: int, members: int) -> None:
         self.draw = random.Random(seed)
@@ -68,6 +76,9 @@ class Run:
         self.away: dict[int, float] = {}
         self.lost: set[int] = set()
         self.done: Counter[str] = Counter()
+        self.excused = 0.0
+        self.taken: dict[tuple[str, int, int], bytes] = {}
+        self.wrong: list[str] = []
         self.name = ""
         self.began = time.monotonic()
 
@@ -80,6 +91,7 @@ class Run:
             for i in range(len(self.place.addresses)):
                 self.start(i)
             seen = watch(self.place, self.name, self.chain.url)
+            seen.fold.observe(self.note)
             view = self.disturb(seen)
             if view is None:
                 return [f"not over after {LIMIT:g} s"]
@@ -136,7 +148,9 @@ class Run:
         for member, node in self.nodes.items():
             if node.exitcode == LATER and member not in self.away and member not in self.lost:
                 self.away[member] = now + 1.0
-                self.done["ended by themselves"] += 1
+                self.done["gave up on the chain"] += 1
+                if now > self.excused:
+                    self.wrong.append(f"m{member} gave up although chain and store were there")
         for member in [m for m, moment in self.away.items() if moment <= now]:
             del self.away[member]
             self.start(member)
@@ -148,6 +162,7 @@ class Run:
         self.chain.send(signal.SIGSTOP)
         time.sleep(self.draw.uniform(*OUTAGE))
         self.chain.send(signal.SIGCONT)
+        self.excused = time.monotonic() + PATIENCE
         self.done["chain paused"] += 1
         return True
 
@@ -156,6 +171,7 @@ class Run:
         self.chain.kill(signal.SIGTERM)
         time.sleep(self.draw.uniform(*OUTAGE))
         self.chain.start()
+        self.excused = time.monotonic() + PATIENCE
         self.done["chain restarted"] += 1
         return True
 
@@ -193,9 +209,30 @@ class Run:
 
     # what must hold
 
+    def note(self, event: Event, _block: int) -> None:
+        """Remember what the chain took of messages that hold fresh randomness."""
+        match event:
+            case Committed(round, id, _, digest):
+                self.taken["commit", round, id] = digest
+            case Balloted(round, id, commitment):
+                self.taken["ballot", round, id] = commitment
+            case Precommitted(round, id, commitment):
+                self.taken["precommit", round, id] = commitment
+
+    def signed_twice(self, state: State) -> list[str]:
+        """Messages in the outbox that are not those of the chain: somebody signed two for one slot."""
+        wrong = []
+        for (kind, round, id), taken in self.taken.items():
+            file = self.place.store / "outbox" / state.domain.hex() / str(round) / kind / str(id)
+            if file.exists():
+                message = decode_item(kind, file.read_bytes())
+                if (message.digest if kind == "commit" else message.commitment) != taken:
+                    wrong.append(f"two messages {kind} of member {id} in round {round}")
+        return wrong
+
     def verdict(self, seen: Watch, state: State) -> list[str]:
         """What is wrong with the end."""
-        wrong = []
+        wrong = self.wrong
         if self.outages:
             wrong.append("over before all faults were done")
         if (state.phase, state.version) != (Phase.STOPPED, self.rounds):
@@ -208,14 +245,25 @@ class Run:
             said = self.place.log(member)
             if self.nodes[member].exitcode != 0:
                 wrong.append(f"m{member} ended with {self.nodes[member].exitcode}")
-            elif state.model.hex() not in said.splitlines()[-1]:
+            elif not any(state.model.hex() in line for line in said.splitlines()[-3:]):
                 wrong.append(f"m{member} ended with another model")
+        wrong += self.signed_twice(state)
+        wrong += self.exported(state, living[0])
         wrong += [f"traceback in the log of m{i}" for i in self.nodes if "Traceback" in self.place.log(i)]
         faults = Counter(fault for story in seen.story for _, fault in story.slashed)
         wrong += [f"{faults[fault]} members slashed for {fault.name}" for fault in LIES if faults[fault]]
         self.done["rounds that failed"] = seen.story[-1].round - state.version
         self.done["slashes for absence"] = sum(n for fault, n in faults.items() if fault not in LIES)
         return wrong
+
+    def exported(self, state: State, member: int) -> list[str]:
+        """Have a member export the model, and hold it against the one that the node keeps."""
+        file, log = self.place.folder / "model.safetensors", self.place.folder / "export.log"
+        words = self.place.words("export", self.name, str(file), rpc=self.chain.url, member=member)
+        process = processes.command(words, log)
+        process.join()
+        good = process.exitcode == 0 and state.model.hex() in log.read_text()
+        return [] if good else [f"export failed: {log.read_text()}"]
 
 
 def _mount(folder: Path) -> bool:
