@@ -58,6 +58,9 @@ class Store(Protocol):
     def discard(self, digest: bytes) -> None:
         """Forget a blob; one that is not there counts as forgotten."""
 
+    def digests(self) -> frozenset[bytes]:
+        """Digests of all blobs, broken off ones too."""
+
     def put_at(self, key: str, data: bytes) -> None:
         """Keep bytes under a name."""
 
@@ -131,6 +134,9 @@ class Scheme(Protocol):
 
     def check(self, state: State, member: int, blob: bytes, fetch: Callable[[bytes], bytes]) -> Update:
         """Open a member's blob and hold it against its commitment. Raises `Untrusted`."""
+
+    def references(self, blob: bytes) -> tuple[bytes, ...]:
+        """Digests of the attachments that a sealed blob names. Raises `Untrusted`."""
 
     def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
         """A model as it lies in the store."""

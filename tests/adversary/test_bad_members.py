@@ -99,8 +99,8 @@ def test_a_blob_shown_to_a_quorum_only_reaches_everybody():
 def test_a_blob_shown_to_too_few_stays_out():
     """Its friends are in league with it and pass nothing on."""
     made = hidden_from({0, 1, 3}, 5, training=ONCE)
-    made.nodes[4].blobs.share = lambda state: False
-    made.nodes[BAD].blobs.share = lambda state: False
+    made.nodes[4].blobs.share = lambda state, quarter: False
+    made.nodes[BAD].blobs.share = lambda state, quarter: False
     made.run()
     assert available(made) == [frozenset({0, 1, 3, 4})]
     assert faults(made, BAD) == [Fault.WITHHELD_BLOB]

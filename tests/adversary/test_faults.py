@@ -59,6 +59,34 @@ def test_a_store_that_always_lies_to_one_node_does_not_stop_the_others():
     assert made.state.models[1] == reference.state.model
 
 
+class Forgetful(Wrapped):
+    """A store that loses every blob once, after it said that it had it."""
+
+    def __init__(self, inner, lost: set[bytes]) -> None:
+        super().__init__(inner)
+        self.lost = lost
+
+    def put(self, data):
+        digest = hashlib.sha256(data).digest()
+        if digest not in self.lost:
+            self.lost.add(digest)
+            return digest
+        return self.inner.put(data)
+
+
+def test_a_store_that_loses_blobs_gets_them_again_from_their_authors():
+    """Nobody else has them: only their author can bring them back, before the others go on without."""
+    lost: set[bytes] = set()
+    worlds = {i: lambda w: replace(w, store=Forgetful(w.store, lost)) for i in range(5)}
+    made, reference = tiny(training=TWICE, selection=ALL, worlds=worlds), tiny(training=TWICE, selection=ALL)
+    made.run()
+    reference.run()
+    assert len(lost) > 10
+    assert made.state.model == reference.state.model
+    assert all(faults(made, i) == [] for i in range(5))
+    assert all(made.store.has(digest) for digest in lost)
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_chain_that_stops_answering_for_a_while(phase):
     silence = {"left": 0}

@@ -130,7 +130,7 @@ def test_sparse_updates_with_error_feedback_lose_nothing():
     made = tiny(training=replace(TWICE, rounds=10, gamma=0.25), selection=ALL)
     made.run()
     assert outcomes(made) == [1] * 10
-    update = made.nodes[0].blobs._opened[1]
+    (update,) = (u for (id, _), u in made.nodes[0].blobs._opened.items() if id == 1)
     assert update.indices is not None
     assert update.values.size == LENGTH // 4
     assert made.nodes[0].world.journal.latest("residual", 11) != b""

@@ -134,6 +134,16 @@ def test_a_blob_is_forgotten_with_all_its_parts(store, large):
     assert store.list("large") == []
 
 
+def test_all_digests_are_known(store, large):
+    blobs = {store.put(b"small"), store.put(large)}
+    broken = hashlib.sha256(b"broken off").digest()
+    store.put_at(parts.part_key(broken, bytes(32)), b"")
+    store.put_at("blobs/xx/other", b"")
+    assert store.digests() == blobs | {broken}
+    store.discard(broken)
+    assert store.digests() == blobs
+
+
 def test_a_blob_that_no_node_would_read_is_not_written(store, large):
     bounded = replace(store, limit=len(large) - 1)
     for call in (lambda: bounded.put(large), lambda: bounded.put_at("a", large)):

@@ -209,15 +209,18 @@ def test_kinds_that_the_terms_leave_out_are_not_sent():
 
 
 @pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.IDLE, Phase.PAUSED, Phase.STOPPED}))
-def test_blobs_are_put_back_once_in_phases_that_may_lack_them(phase):
-    def shares(share: float, shared: Phase | None) -> bool:
+def test_blobs_are_put_back_once_a_quarter_in_phases_that_may_lack_them(phase):
+    def shares(share: float, shared: tuple[Phase, int] | None) -> list[int]:
         know = Knowledge(1, shared=shared)
-        return plan.Share() in plan.next_steps(state(phase), know, START + int(LONG * share))
+        steps = plan.next_steps(state(phase), know, START + int(LONG * share))
+        return [step.quarter for step in steps if isinstance(step, plan.Share)]
 
-    wanted = phase in plan.SHARING
-    assert [shares(s, None) for s in (0, 0.24, 0.25, 0.9)] == [False, False, wanted, wanted]
-    assert not shares(0.5, phase)
-    assert shares(0.5, Phase.BEACON) is wanted
+    def wanted(quarter: int) -> list[int]:
+        return [quarter] if phase in plan.SHARING else []
+
+    assert [shares(s, None) for s in (0, 0.24, 0.25, 0.9)] == [[], [], wanted(1), wanted(3)]
+    assert shares(0.5, (phase, 2)) == shares(0.74, (phase, 2)) == []
+    assert shares(0.5, (phase, 1)) == shares(0.5, (Phase.BEACON, 2)) == wanted(2)
 
 
 # time

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hansa import encoding, errors
-from hansa.audit.report import Book
+from hansa.audit.report import Book, Forgotten
 from hansa.records import Limits
 from hansa.stores import parts
 
@@ -16,13 +16,17 @@ STORE, KEPT = "store", "kept"
 
 
 class Blobs:
-    """Blobs by digest, from the store or else from the nodes' copies."""
+    """Blobs by digest, from the store or else from the nodes' copies.
+
+    `forgiven` says why a blob may be missing, where the terms let it; it still counts as not checked.
+    """
 
     def __init__(self, folder: Path, limits: Limits, book: Book) -> None:
         self._folder = folder
         self._limits = limits
         self._book = book
         self._asked: set[tuple[bytes, str]] = set()
+        self.forgiven = ""
 
     def scan(self) -> None:
         """Hash every file: each must have the digest that its name says."""
@@ -53,7 +57,8 @@ class Blobs:
             if any((self._folder / part / key).is_file() for key in _keys(digest)):
                 self._book.passed(PRESENT)
             else:
-                self._book.gap(PRESENT, f"{subject}: {part}/ lacks {digest.hex()}")
+                why = self.forgiven or f"{part}/ lacks {digest.hex()}"
+                self._book.gap(PRESENT, f"{subject}: {why}", forgotten=bool(self.forgiven))
 
     def get(self, digest: bytes) -> bytes:
         """A blob, hashed. Raises `Unavailable` when no part has it, `Untrusted` when all give other bytes."""
@@ -69,6 +74,8 @@ class Blobs:
                 damage = e
         if damage is not None:
             raise damage
+        if self.forgiven:
+            raise Forgotten(self.forgiven)
         raise errors.Unavailable(f"blob {digest.hex()} lies neither in {STORE}/ nor in {KEPT}/")
 
     def both(self, digest: bytes) -> bytes:

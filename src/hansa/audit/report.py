@@ -11,10 +11,15 @@ from hansa import errors
 from hansa.records import Finding
 
 Verdict = Literal["verified", "attested", "unavailable", "failed"]
+
 Progress = Callable[[str, int], None]
 
 VERIFIED, FOUND, GAPS = 0, 1, 3
 """Exit codes: every check holds; something is wrong; something could not be checked."""
+
+
+class Forgotten(errors.Unavailable):
+    """Something is missing that by the terms need not be kept any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class _Line:
     count: int = 0
     found: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     attested: str = ""
 
 
@@ -83,9 +89,10 @@ class Book:
         self.passed(check, count)
         self._lines[check].attested = by
 
-    def gap(self, check: str, what: str) -> None:
-        """Something could not be checked."""
-        self._lines.setdefault(check, _Line()).gaps.append(what)
+    def gap(self, check: str, what: str, *, forgotten: bool = False) -> None:
+        """Something could not be checked. What the terms let nodes forget is named after what they do not."""
+        line = self._lines.setdefault(check, _Line())
+        (line.forgotten if forgotten else line.gaps).append(what)
 
     def found(self, check: str, subject: str, message: str, evidence: bytes = b"") -> None:
         """Something is wrong."""
@@ -103,7 +110,7 @@ class Book:
             yield
         except errors.Unavailable as e:
             if gaps:
-                self.gap(check, f"{subject}: {e}")
+                self.gap(check, f"{subject}: {e}", forgotten=isinstance(e, Forgotten))
             else:
                 self.found(check, subject, str(e))
         except errors.HansaError as e:
@@ -121,8 +128,9 @@ class Book:
 def _check(name: str, line: _Line) -> Check:
     if line.found:
         return Check(name, "failed", line.count, _short(line.found))
-    if line.gaps:
-        return Check(name, "unavailable", line.count, _short(line.gaps))
+    gaps = line.gaps + line.forgotten
+    if gaps:
+        return Check(name, "unavailable", line.count, _short(gaps))
     if not line.count:
         return Check(name, "unavailable", 0, "not reached")
     if line.attested:

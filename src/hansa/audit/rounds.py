@@ -72,13 +72,17 @@ def _no_entropy(label: str, _n: int) -> bytes:
 
 @dataclass(slots=True)
 class Rounds:
-    """Goes through rounds in order; `model` is the last final one, if it could be had."""
+    """Goes through rounds in order; `model` is the last final one, if it could be had.
+
+    `kept_from` is the first round whose blobs the terms say are kept.
+    """
 
     terms: Terms
     blobs: Blobs
     keys: Keys
     limits: Limits
     book: Book
+    kept_from: int = 0
     model: Checkpoint | None = field(default=None)
 
     def begin(self) -> None:
@@ -87,6 +91,9 @@ class Rounds:
         That it comes from the app and the seed is attested by every node that derived it before it trained.
         """
         self.book.expect(INITIAL, UPDATES, EVIDENCE, RELEASES, AGGREGATES)
+        self._forgive(1)
+        if self.kept_from > 1:
+            self.book.note(f"blobs that no round from {self.kept_from} on used are {self.blobs.forgiven}")
         with self.book.attempt(INITIAL, "version 0"):
             first = self._decode(self.blobs.get(self.terms.initial))
             if ckpt.initial(self.terms.aggregation, first.model).digest != self.terms.initial:
@@ -98,6 +105,7 @@ class Rounds:
         """Check one round's blobs; a final one moves `model` on."""
         state, ended = round.state, round.ended
         current = state.current
+        self._forgive(ended.round)
         self._rows(state)
         opened = _Opened(self, state)
         for _ in opened.updates(current.available - current.selected):
@@ -115,6 +123,14 @@ class Rounds:
         if slow:
             ids = ", ".join(map(str, sorted(slow)))
             self.book.note(f"round {round.ended.round}: training time out of proportion: members {ids}")
+
+    def _forgive(self, round: int) -> None:
+        window = self.terms.retain_rounds
+        old = round < self.kept_from
+        self.blobs.forgiven = f"not kept by the terms (retain_rounds = {window})" if old else ""
+
+    def _gap(self, check: str, what: str) -> None:
+        self.book.gap(check, what, forgotten=bool(self.blobs.forgiven))
 
     def _decode(self, data: bytes) -> Checkpoint:
         return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.limits)
@@ -135,7 +151,7 @@ class Rounds:
         with self.book.attempt(AGGREGATES, subject):
             result = self._advance(base, state, opened)
             if result is None:
-                self.book.gap(AGGREGATES, f"{subject}: its base or one of its updates is not at hand")
+                self._gap(AGGREGATES, f"{subject}: its base or one of its updates is not at hand")
             elif result.digest != digest:
                 message = f"the selected updates give {result.digest.hex()}, the chain says {digest.hex()}"
                 self.book.found(AGGREGATES, subject, message, result.digest)
@@ -172,7 +188,7 @@ class Rounds:
                 raise errors.Untrusted("names other facts than the chain", digest=current.evidence)
             self.book.passed(EVIDENCE)
         if not sealed:
-            self.book.gap(RELEASES, f"{subject}: no evidence says where its model lies")
+            self._gap(RELEASES, f"{subject}: no evidence says where its model lies")
             return
         self.blobs.require(sealed, f"sealed model of {subject}", STORE, KEPT)
         with self.book.attempt(RELEASES, subject):

@@ -55,7 +55,9 @@ def _contents(
     claims.check_record(record, history, book)
     claims.check_app(folder, record, book)
     keys = claims.read_keys(folder, history, book)
-    rounds = Rounds(record.terms, blobs, Keys(record.terms, keys, limits), limits, book)
+    window = record.terms.retain_rounds
+    kept_from = history.state.round - window if window else 0
+    rounds = Rounds(record.terms, blobs, Keys(record.terms, keys, limits), limits, book, kept_from)
     rounds.begin()
     for round in history.rounds:
         rounds.check(round)

@@ -1,8 +1,10 @@
-"""The blobs of others in the running round: fetched once, opened, checked, kept, and put back for those who wait."""
+"""Blobs of the running round: own ones published, others' fetched once, opened and checked. All are kept, and put
+back into the store if they go missing there."""
 
 from __future__ import annotations
 
 from hansa import errors
+from hansa.node.retention import Retention
 from hansa.node.world import Findings, World
 from hansa.protocol import timing
 from hansa.protocol.aggregation import Contribution
@@ -17,15 +19,16 @@ CACHE_VALUES = 16 * 1024 * 1024
 class Blobs:
     """One node's view of them. `checked` and `refused` are the authors of good and of bad updates."""
 
-    def __init__(self, terms: Terms, world: World, findings: Findings) -> None:
+    def __init__(self, terms: Terms, world: World, findings: Findings, retention: Retention) -> None:
         self.terms = terms
         self.world = world
         self.note = findings.note
+        self.retention = retention
         self.checked: set[int] = set()
         self.refused: set[int] = set()
-        self.shared: Phase | None = None
+        self.shared: tuple[Phase, int] | None = None
         self._opened: dict[tuple[int, bytes], Update] = {}
-        self._fetched: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._held: tuple[set[bytes], set[bytes]] = (set(), set())
 
     def turn(self) -> None:
         """A new round began."""
@@ -33,7 +36,7 @@ class Blobs:
         self.refused.clear()
         self.shared = None
         self._opened.clear()
-        self._fetched = (set(), self._fetched[0])
+        self._held = (set(), self._held[0])
 
     def fetch(self, state: State, ids: frozenset[int]) -> bool:
         """Get and check these authors' updates; says whether anything came of it."""
@@ -62,6 +65,7 @@ class Blobs:
             blob = self.get(key[1])
             update = self.world.scheme.check(state, id, blob, self.get)
             check_usable(update, self.terms.training.gamma)
+            self.retention.used(*self.world.scheme.references(blob))
             if sum(u.values.size for u in self._opened.values()) + update.values.size > CACHE_VALUES:
                 return update
             self._opened[key] = update
@@ -69,6 +73,7 @@ class Blobs:
 
     def get(self, digest: bytes) -> bytes:
         """A blob from the own disk, else from the store; kept from then on."""
+        self.retention.used(digest)
         try:
             return self.world.kept.get(digest, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
@@ -79,17 +84,31 @@ class Blobs:
             # The store's fault, not the author's: it may yet give the right bytes.
             raise errors.Unavailable(f"the store gives other bytes than asked for: {e}") from e
         self.world.kept.put(blob)
-        self._fetched[0].add(digest)
+        self._held[0].add(digest)
         return blob
 
-    def share(self, state: State) -> bool:
-        """Put what was fetched lately into the store where it lacks there."""
+    def keep(self, data: bytes) -> bytes:
+        """Keep bytes on the own disk; gives their digest."""
+        digest = self.world.kept.put(data)
+        self.retention.used(digest)
+        return digest
+
+    def publish(self, state: State, *blobs: bytes) -> None:
+        """Put own blobs into the store, with copies on the own disk to put them back from."""
+        digests = [self.keep(blob) for blob in blobs]
+        self.retention.stored(state, *digests)
+        for blob in blobs:
+            self.world.store.put(blob)
+        self._held[0].update(digests)
+
+    def share(self, state: State, quarter: int) -> bool:
+        """Put what was published or fetched lately into the store where it lacks there."""
         store, put = self.world.store, 0
-        for digest in sorted(self._fetched[0] | self._fetched[1]):
+        for digest in sorted(self._held[0] | self._held[1]):
             if not store.has(digest):
                 store.put(self.get(digest))
                 put += 1
-        self.shared = state.phase
+        self.shared = (state.phase, quarter)
         return put > 0
 
     def contribution(self, state: State, id: int) -> Contribution:

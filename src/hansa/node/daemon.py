@@ -12,6 +12,7 @@ from hansa.node import late
 from hansa.node.blobs import Blobs
 from hansa.node.messages import Messages, proposal_of
 from hansa.node.models import Models, result_key
+from hansa.node.retention import Retention
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import checkpoint as ckpt
@@ -42,7 +43,8 @@ class Node:
         findings = Findings()
         self.findings = findings.texts
         self._note = findings.note
-        self.blobs = Blobs(terms, world, findings)
+        self.retention = Retention(terms, world, findings, me.id)
+        self.blobs = Blobs(terms, world, findings, self.retention)
         self.models = Models(terms, world, self.blobs)
         self.messages = Messages(me, world, self.blobs, self.models, findings)
 
@@ -107,6 +109,7 @@ class Node:
         self.blobs.turn()
         self.messages.turn()
         self.world.journal.forget(state.round - KEEP_ROUNDS)
+        self.retention.turn(state)
 
     def _perform(self, step: Step, view: View) -> bool:
         state = view.state
@@ -119,8 +122,8 @@ class Node:
                 return self._publish(state)
             case plan.Fetch(ids):
                 return self.blobs.fetch(state, ids)
-            case plan.Share():
-                return self.blobs.share(state)
+            case plan.Share(quarter):
+                return self.blobs.share(state, quarter)
             case plan.Evaluate():
                 return self._evaluate(state)
             case plan.Aggregate():
@@ -212,10 +215,9 @@ class Node:
 
     def _publish(self, state: State) -> bool:
         journal = self.world.journal
-        for key in sorted(k for k in journal.keys(state.round) if k.startswith("blob/")):
-            blob = journal.get(state.round, key)
-            assert blob is not None
-            self.world.store.put(blob)
+        keys = sorted(k for k in journal.keys(state.round) if k.startswith("blob/"))
+        blobs = (journal.get(state.round, key) for key in keys)
+        self.blobs.publish(state, *(blob for blob in blobs if blob is not None))
         self._published = True
         return True
 

@@ -7,7 +7,7 @@ messages for one slot.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 from hansa import errors
@@ -21,6 +21,9 @@ create table if not exists owner (
 );
 create table if not exists entries (
     round integer not null, key text not null, value blob not null, primary key (round, key)
+) without rowid;
+create table if not exists holdings (
+    place text not null, name text not null, round integer not null, primary key (place, name)
 ) without rowid;
 """
 
@@ -89,6 +92,44 @@ class Journal:
             (select max(round) from entries e where e.key = entries.key and e.round < ?1))"""
         self._run(query, (before,))
         self._small = {round: entries for round, entries in self._small.items() if round >= before}
+
+    def hold(self, place: str, names: Iterable[str], round: int) -> None:
+        """Stamp what is to be deleted some day with the last round that used it."""
+        self._write(
+            """insert into holdings values (?1, ?2, ?3)
+            on conflict do update set round = max(round, excluded.round)""",
+            [(place, name, round) for name in names],
+        )
+
+    def touch(self, names: Iterable[str], round: int) -> None:
+        """Renew the stamps of names that are held, wherever."""
+        self._write(
+            "update holdings set round = max(round, ?2) where name = ?1", [(name, round) for name in names]
+        )
+
+    def holdings(self, place: str) -> Set[str]:
+        """All names that are held in a place."""
+        rows = self._run("select name from holdings where place = ?", (place,))
+        return {str(name) for (name,) in rows}
+
+    def outdated(self, before: int, limit: int) -> list[tuple[str, str]]:
+        """Place and name of what no round from `before` on used, the oldest first, at most `limit`."""
+        query = "select place, name from holdings where round < ? order by round, place, name limit ?"
+        return [(str(place), str(name)) for place, name in self._run(query, (before, limit))]
+
+    def unhold(self, gone: Iterable[tuple[str, str]]) -> None:
+        """Strike what was deleted off the list."""
+        self._write("delete from holdings where place = ? and name = ?", list(gone))
+
+    def _write(self, query: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if not rows:
+            return
+        try:
+            with self._db:
+                self._db.execute("begin immediate")
+                self._db.executemany(query, rows)
+        except sqlite3.Error as e:
+            raise self._broken(e) from e
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""

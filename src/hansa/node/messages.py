@@ -58,7 +58,7 @@ class Messages:
             entries[slot] = encode_item(self._make(kind, state, entries))
             self.world.journal.put(state.round, entries)
         if kind == "opening":
-            self.world.store.put(self._entry(state, "values"))
+            self.blobs.publish(state, self._entry(state, "values"))
         if kind in ("precommit", "proposal") and not self._stands(kind, state):
             self.note(
                 f"round {state.round}: the chain went back beyond what was final; the own {kind} does not fit"
@@ -86,6 +86,7 @@ class Messages:
         slot = self._slot(kind, state)
         data = self.world.journal.get(state.round, slot)
         assert data is not None
+        self.blobs.retention.named(state, outbox.key(state, slot, self.me.id))
         outbox.put(self.world.store, state, slot, self.me.id, data)
         self.delivered.add(slot)
 

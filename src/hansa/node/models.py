@@ -46,7 +46,7 @@ class Models:
         """The next model, out of the selected updates. Raises `Unavailable`, `Untrusted`."""
         contributions = (self.blobs.contribution(state, id) for id in sorted(state.current.selected))
         result = ckpt.advance(self.terms.aggregation, self.standing(state), contributions)
-        self.world.kept.put(result.data)
+        self.blobs.keep(result.data)
         return result
 
     def open_proposal(self, state: State) -> bytes:
@@ -56,7 +56,7 @@ class Models:
         data = self._released(
             state, current.evidence, current.readers, current.leader, state.version + 1, current.result
         )
-        self.world.kept.put(data)
+        self.blobs.keep(data)
         return data
 
     def release(self, state: State, result: bytes) -> bytes:
@@ -66,10 +66,9 @@ class Models:
         except (errors.Unavailable, errors.Untrusted):
             data = self.fold(state).data
         sealed = self.world.scheme.release(state, state.version + 1, data)
-        for blob in (sealed.blob, *sealed.attachments):
-            self.world.store.put(blob)
         evidence = ckpt.evidence(self.terms.aggregation, state, encoding.digest(sealed.blob))
-        return self.world.store.put(evidence)
+        self.blobs.publish(state, sealed.blob, *sealed.attachments, evidence)
+        return encoding.digest(evidence)
 
     def _released(
         self,
@@ -97,7 +96,7 @@ class Models:
                     "the initial model that the app makes here is not the one of the terms",
                     hint="Use the library versions that the federation agreed on.",
                 )
-            self.world.kept.put(base.data)
+            self.blobs.keep(base.data)
             return base
         try:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
@@ -110,5 +109,5 @@ class Models:
                 state.version,
                 state.model,
             )
-            self.world.kept.put(data)
+            self.blobs.keep(data)
         return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)

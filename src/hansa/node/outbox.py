@@ -46,19 +46,24 @@ def folder(state: State, slot: str) -> str:
     return f"outbox/{state.domain.hex()}/{state.round}/{slot.replace(':', '-')}"
 
 
+def key(state: State, slot: str, id: int) -> str:
+    """Where the message of one sender lies."""
+    return f"{folder(state, slot)}/{id}"
+
+
 def put(store: Store, state: State, slot: str, id: int, data: bytes) -> None:
     """Leave a message for the relays."""
-    store.put_at(f"{folder(state, slot)}/{id}", data)
+    store.put_at(key(state, slot, id), data)
 
 
 def get(store: Store, state: State, slot: str, id: int) -> bytes:
     """A message. Raises `Unavailable`, `Untrusted`."""
-    return store.get_at(f"{folder(state, slot)}/{id}", limit=ITEM_LIMIT)
+    return store.get_at(key(state, slot, id), limit=ITEM_LIMIT)
 
 
 def senders(store: Store, state: State, slot: str) -> frozenset[int]:
     """Ids under which messages lie in a slot; who wrote them is for the contract to check."""
-    names = (key.rsplit("/", 1)[-1] for key in store.list(folder(state, slot)))
+    names = (name.rsplit("/", 1)[-1] for name in store.list(folder(state, slot)))
     return frozenset(int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 5)
 
 

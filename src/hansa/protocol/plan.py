@@ -58,7 +58,9 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Put those fetched blobs into the store that it lacks."""
+    """Put those own and fetched blobs into the store that it lacks, once in this quarter of the phase."""
+
+    quarter: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Knowledge:
 
     `sent`: kinds already signed (votes and proposals as `kind:attempt`). `checked`: members whose blob is
     fetched and good; `refused`: those whose blob is bad for good. `waiting`: kind -> ids whose message
-    lies in the outbox and not on the chain. `shared`: the phase in which it last put back what it holds.
+    lies in the outbox and not on the chain. `shared`: phase and quarter in which it last put back what it holds.
     `evaluated`, `aggregated`: done. `judgement`: what the node
     thinks of the proposal of the current attempt, None before it could fetch it.
     """
@@ -116,7 +118,7 @@ class Knowledge:
     trains: bool = True
     sent: frozenset[str] = frozenset()
     published: bool = False
-    shared: Phase | None = None
+    shared: tuple[Phase, int] | None = None
     checked: frozenset[int] = frozenset()
     refused: frozenset[int] = frozenset()
     evaluated: bool = False
@@ -259,8 +261,9 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
 
 
 def _sharing(state: State, know: Knowledge, done: float) -> Iterator[Step]:
-    if done >= 0.25 and state.phase in SHARING and know.shared is not state.phase:
-        yield Share()
+    quarter = int(4 * done)
+    if quarter and state.phase in SHARING and know.shared != (state.phase, quarter):
+        yield Share(quarter)
 
 
 def _relaying(state: State, know: Knowledge, done: float) -> Iterator[Step]:

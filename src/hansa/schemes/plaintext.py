@@ -130,6 +130,10 @@ class Plaintext:
         )
         return update
 
+    def references(self, blob: bytes) -> tuple[bytes, ...]:
+        """The digest of the grant that a sealed blob names. Raises `Untrusted`."""
+        return (sealing.read_header(blob).grant,)
+
     def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
         """A model sealed to the readers of the round that made it."""
         return self._seal(

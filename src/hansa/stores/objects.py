@@ -26,6 +26,7 @@ from hansa.stores.address import open_backend
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _KEY_LIMIT = 512
+_DIGEST = re.compile("[0-9a-f]{64}")
 _NO_BUCKET = "Make the bucket, or check its name in the store's address."
 
 
@@ -101,6 +102,12 @@ class ObjectStore:
         # The manifest goes first: what is left without it is an upload that was broken off.
         for key in sorted(left, key=lambda key: key != parts.manifest_key(digest)):
             self.delete(key)
+
+    def digests(self) -> frozenset[bytes]:
+        """Digests of all blobs, also of large ones that were not written to their end."""
+        names = {key.rsplit("/", 1)[-1] for key in self.list("blobs")}
+        names |= {key.split("/")[1] for key in self.list("large")}
+        return frozenset(bytes.fromhex(name) for name in names if _DIGEST.fullmatch(name))
 
     def put_at(self, key: str, data: bytes) -> None:
         """Keep bytes under a name, in place of what was there.
