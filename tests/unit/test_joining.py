@@ -97,3 +97,9 @@ def test_other_terms_are_another_page(fresh):
     terms = fresh.federation.terms
     other = replace(terms, training=replace(terms.training, params=(("lr", 9.0),)))
     assert encoding.digest(page(terms, 4).encode()) != encoding.digest(page(other, 4).encode())
+
+
+def test_the_page_says_when_updates_leave_the_store(fresh):
+    terms = fresh.federation.terms
+    assert "Nothing in it is ever deleted" in page(terms, 4)
+    assert "3 rounds after its last use" in page(replace(terms, retain_rounds=3), 4)

@@ -33,6 +33,7 @@ def rows(terms: Terms, members: int) -> list[tuple[str, str]]:
             "The store",
             "sees sizes, times and how evaluators valued each update. Updates and models are sealed.",
         ),
+        ("", _retention(terms)),
         ("The leader", "sees nothing that other members do not see; they all check its result."),
         ("Outsiders", "see what is on the chain, and nothing else."),
         ("The chain", "keeps for ever, and nobody can delete:"),
@@ -53,6 +54,12 @@ def page(terms: Terms, members: int) -> str:
     names = f"terms sha256 {terms_digest(terms).hex()}\napp sha256 {terms.app.hex()}"
     head = f"{terms.name}, {terms.scheme.upper()}\n{names}"
     return head + "\n\n" + "".join(f"{label:<15}{text}\n" for label, text in rows(terms, members))
+
+
+def _retention(terms: Terms) -> str:
+    if terms.retain_rounds:
+        return f"What a round put there, its authors delete {terms.retain_rounds} rounds after its last use."
+    return "Nothing in it is ever deleted."
 
 
 def _noise(terms: Terms) -> str:
