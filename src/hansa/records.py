@@ -70,6 +70,7 @@ class Motion(IntEnum):
     PAUSE = 2
     RESUME = 3
     STOP = 4
+    REPLACE = 5
 
 
 class Standing(IntEnum):

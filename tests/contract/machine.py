@@ -17,7 +17,7 @@ from hansa import errors
 from hansa.ledger.binding import words
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
-from hansa.protocol.state import State
+from hansa.protocol.state import State, replaced_id
 from hansa.records import Governance, Motion, Parameters, Phase, Role, Slot, Standing
 
 PEOPLE = 8
@@ -83,7 +83,7 @@ class Federation(RuleBasedStateMachine):
         p = replace(parameters(chance), **self.terms)
         self.contract = Contract(p, SEATS, code=self.code)
         self.state = self.contract.founded(p, SEATS)
-        self.people = People(PEOPLE)
+        self.people = People(PEOPLE + 1)
         self.series = 0
         for i in range(joining):
             self.send(msg.Invite(who(i)))
@@ -359,7 +359,7 @@ class Federation(RuleBasedStateMachine):
 
     def membership(self, chance: random.Random) -> None:
         """Invite or join, as newcomer, leaver, excluded or to change keys."""
-        i = chance.randrange(PEOPLE)
+        i = chance.randrange(PEOPLE + 1)
         if chance.random() < 0.5:
             self.send(msg.Invite(who(i)), chance.choice([OWNER, OWNER, who(i)]))
         role = chance.choice([Role.MEMBER, Role.MEMBER, Role.MEMBER, Role.KEY_CENTRE, 4])
@@ -396,8 +396,13 @@ class Federation(RuleBasedStateMachine):
 
     def move(self, chance: random.Random) -> None:
         """A motion with a quorum, one too few, disorder, strangers or a forged signature."""
-        kind, about = chance.choice([0, 0, 0, 1, 1, 1, 2, 3, 5]), chance.randrange(PEOPLE + 1)
+        kind = chance.choice([0, 0, 0, 1, 1, 1, 2, 3, 5, 5, 5, 6])
         kind = Motion.STOP if chance.random() < 0.03 else kind
+        about, reason = chance.choice([*map(who, range(PEOPLE + 1)), OWNER]), keccak(b"because")
+        if kind == Motion.REPLACE:
+            strangers = [w for w in map(who, range(PEOPLE + 1)) if w not in self.state.ids]
+            about = chance.choice([*strangers * 9, about])
+            reason = chance.choice([*range(len(self.state.members) + 1), 2**256 - 1]).to_bytes(32, "big")
         signers = quorum_of(self.state)
         flaw = chance.randrange(10)
         if flaw == 0:
@@ -406,7 +411,7 @@ class Federation(RuleBasedStateMachine):
             signers = signers[::-1]
         elif flaw == 2:
             signers = [*signers, signers[-1]] if signers else []
-        call = self.people.motion(self.state, kind, who(about), signers)
+        call = self.people.motion(self.state, kind, about, signers, reason)
         if flaw == 3 and call.signatures:
             call = replace(call, signatures=(*call.signatures[:-1], (call.signatures[-1][0], bytes(64))))
         elif flaw == 4:
@@ -414,7 +419,13 @@ class Federation(RuleBasedStateMachine):
                 call,
                 signatures=(*call.signatures, (chance.choice([len(self.state.members), 2**200]), bytes(64))),
             )
-        self.send(call)
+        before = self.state
+        if self.send(call) and kind == Motion.REPLACE:
+            id = replaced_id(reason)
+            self.people.replaced(self.people.of(before, id), self.people.of(self.state, id))
+            if chance.random() < 0.6:
+                i, role = self.people.of(self.state, id), self.state.members[id].role
+                self.enter(i, chance.choice([role, role, role, Role.SERVER]))
 
     def note(self, chance: random.Random) -> None:
         """A record, perhaps for the second time or about the future."""
@@ -476,7 +487,7 @@ def getters(state: State) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
         p.keep_permille, p.min_updates, p.min_quorum, p.buffer, p.max_staleness, p.rounds, p.epoch, p.committee,
         p.attempts, p.extensions, p.max_voids, p.max_absent, p.weight_cap, p.penalty, p.durations,
     )  # fmt: skip
-    for i in range(PEOPLE):
+    for i in range(PEOPLE + 1):
         someone = who(i)
         yield "invited", (someone,), someone in state.invited
         yield "excluded", (someone,), someone in state.excluded

@@ -32,7 +32,7 @@ class People:
 
     def __init__(self, count: int) -> None:
         self.person = {who(i): i for i in range(count)}
-        self.onions: dict[int, tuple[int, int]] = {}
+        self.onions: dict[int, tuple[int, int, int]] = {}
         self.ballots: dict[tuple[int, int], tuple[int, bool, bytes, bytes]] = {}
         self.results: dict[tuple[int, int], tuple[bytes, bytes]] = {}
 
@@ -55,14 +55,24 @@ class People:
 
     def joined(self, state: State, i: int, series: int) -> None:
         """Note that the contract took a Join of this person."""
-        self.onions[i] = (series, state.round)
+        self.onions[i] = (i, series, state.round)
+
+    def replaced(self, old: int, new: int) -> None:
+        """Note that an id went from one person to another, who knows the secrets of the first."""
+        self.onions[new] = self.onions[old]
 
     def status(self, state: State, id: int, standing: int) -> msg.Status:
         nonce = state.nonces.get(state.members[id].address, 0)
         return msg.Status(id, standing, self.sign(state, id, "Status", nonce, int(standing)))
 
-    def motion(self, state: State, kind: int, about: bytes, signers: Iterable[int]) -> msg.Move:
-        reason = keccak(b"because")
+    def motion(
+        self,
+        state: State,
+        kind: int,
+        about: bytes,
+        signers: Iterable[int],
+        reason: bytes = keccak(b"because"),
+    ) -> msg.Move:
         fields = (state.motions, int(kind), about, reason)
         signatures = tuple((id, self.sign(state, id, "Motion", *fields)) for id in signers)
         return msg.Move(kind, about, reason, signatures)
@@ -82,9 +92,8 @@ class People:
     def reveals(self, state: State, ids: Iterable[int]) -> msg.Reveals:
         items = []
         for id in ids:
-            i = self.of(state, id)
-            series, since = self.onions[i]
-            items.append(msg.Reveal(id, layer(i, series, ONION_DEPTH - (state.round - since))))
+            maker, series, since = self.onions[self.of(state, id)]
+            items.append(msg.Reveal(id, layer(maker, series, ONION_DEPTH - (state.round - since))))
         return msg.Reveals(state.round, tuple(items))
 
     def availabilities(

@@ -91,6 +91,16 @@ CONTRACT_BUGS: dict[str, Bug] = {
         "standing == BACK or self._active() >= self.terms.min_quorum",
     ),
     "a motion can be replayed": Bug("self.motions += 1", "self.motions += 0"),
+    "a replaced key still speaks for its id": Bug(
+        "self.address_of[id] = who\n        self._invite", "self.id_of[who] = id + 1\n        self._invite"
+    ),
+    "a replaced key stays welcome": Bug("self.excluded[who] = True", "self.excluded[who] = False"),
+    "an owner that was voted out invites": Bug("owner and not self.excluded[owner]", "owner"),
+    "a seat without a key leads": Bug(
+        "pool[w] &= ~self.outside[ACTIVE][w]",
+        "pool[w] &= max_value(uint256)",
+        {**SIMPLE, "governance": Governance.SERVER},
+    ),
     "weights follow the reputation of today": Bug(
         "self.lanes[SNAPSHOT][i >> 4]\n                resources",
         "self.lanes[REPUTATION][i >> 4]\n                resources",

@@ -16,7 +16,18 @@ IDS = st.sets(st.integers(0, 1023), min_size=1, max_size=40)
 
 def federation(governance: Governance, weights: dict[int, int], **current) -> State:
     members = {
-        i: Member(i, bytes([i]) * 20, bytes(32), bytes(32), 0, 1, Role.MEMBER, member=True, reputation=w)
+        i: Member(
+            i,
+            bytes([i]) * 20,
+            bytes(32),
+            bytes(32),
+            0,
+            1,
+            Role.MEMBER,
+            member=True,
+            reputation=w,
+            seated=i == 0,
+        )
         for i, w in weights.items()
     }
     everyone = frozenset(weights)

@@ -8,12 +8,15 @@ from hansa.protocol import plan
 from hansa.protocol.events import BallotOpened
 from hansa.protocol.plan import Knowledge
 from hansa.protocol.selection import pack_ranking
-from hansa.protocol.state import RoundState, State
-from hansa.records import Parameters, Phase
+from hansa.protocol.state import Member, RoundState, State
+from hansa.records import Parameters, Phase, Role
 
 START, LONG = 1000, 100
 EVERYONE = frozenset(range(5))
 COMMITS = dict.fromkeys(range(5))
+MEMBERS = {
+    i: Member(i, bytes([i]) * 20, bytes(32), bytes(32), 0, 1, Role.MEMBER, member=True) for i in EVERYONE
+}
 
 
 def state(phase: Phase, *, round: int = 1, parameters: dict | None = None, **current) -> State:
@@ -33,6 +36,7 @@ def state(phase: Phase, *, round: int = 1, parameters: dict | None = None, **cur
         bytes(20),
         bytes(32),
         bytes(32),
+        members=MEMBERS,
         round=round,
         phase=phase,
         deadline=START + LONG,
@@ -58,6 +62,14 @@ def test_a_member_trains_once():
     assert steps(at, sent=frozenset({"commit"})) == []
     assert steps(at, trains=False) == []
     assert steps(at, id=9) == []
+
+
+def test_who_joined_again_in_this_round_sits_it_out():
+    """It could not reveal a layer, and would lose reputation for that."""
+    at = state(Phase.COMMIT)
+    at = replace(at, members={**MEMBERS, 1: replace(MEMBERS[1], onion_round=1)})
+    assert steps(at) == []
+    assert steps(at, id=2) == [plan.Train()]
 
 
 def test_a_layer_is_sent_by_those_who_committed():

@@ -5,6 +5,7 @@ That it agrees with the contract is for `tests/contract`; how nodes live under i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import reduce
 
@@ -12,8 +13,8 @@ import pytest
 from tests.tiny import party
 
 from hansa import encoding, errors
+from hansa.protocol import election, rules, selection
 from hansa.protocol import messages as msg
-from hansa.protocol import rules, selection
 from hansa.protocol.state import quorum, to_bitmap
 from hansa.records import Fault, Governance, Motion, Outcome, Parameters, Phase, Role, Standing
 
@@ -25,10 +26,10 @@ PARTIES = [party(0, f"m{i}") for i in range(N + 3)]
 class Story:
     """A federation that is told one call after another at a settable time."""
 
-    def __init__(self, members: int = N, **parameters) -> None:
+    def __init__(self, members: int = N, seats: Iterable[bytes] = (), **parameters) -> None:
         given = {"governance": Governance.PEERS, "evaluate": False, "durations": (LONG,) * 7, "rounds": 3}
         self.parameters = Parameters(bytes(32), **(given | parameters))
-        self.state = rules.found(self.parameters, [], OWNER, DOMAIN, MODEL)
+        self.state = rules.found(self.parameters, seats, OWNER, DOMAIN, MODEL)
         self.now, self.events = 0, []
         for i in range(members):
             self.say(msg.Invite(PARTIES[i].address), OWNER)
@@ -471,9 +472,14 @@ def test_an_opening_that_is_late_burns_the_round():
     assert story.state.voids == 1
 
 
-def motion(story: Story, kind: Motion, who: bytes, signers) -> msg.Move:
-    fields = (story.state.motions, int(kind), who, bytes(32))
-    return msg.Move(kind, who, bytes(32), tuple((i, story.sign(i, "Motion", *fields)) for i in signers))
+def motion(story: Story, kind: Motion, who: bytes, signers, reason: bytes = bytes(32)) -> msg.Move:
+    fields = (story.state.motions, int(kind), who, reason)
+    return msg.Move(kind, who, reason, tuple((i, story.sign(i, "Motion", *fields)) for i in signers))
+
+
+def replacement(story: Story, id: int, party: int) -> msg.Move:
+    signers = [i for i in range(N) if i != id]
+    return motion(story, Motion.REPLACE, PARTIES[party].address, signers, id.to_bytes(32, "big"))
 
 
 @pytest.mark.parametrize(
@@ -506,6 +512,67 @@ def test_an_invitation_by_vote_undoes_an_exclusion():
         story.say(msg.Invite(who), OWNER)
     story.say(motion(story, Motion.INVITE, who, range(4)))
     assert who in story.state.invited
+
+
+def test_an_invitation_can_be_withdrawn_by_vote():
+    story = Story()
+    story.say(msg.Invite(PARTIES[N].address), OWNER)
+    story.say(motion(story, Motion.EXCLUDE, PARTIES[N].address, range(4)))
+    with pytest.raises(errors.NotInvited):
+        story.say(story.join(N))
+
+
+def test_an_owner_that_was_voted_out_invites_nobody():
+    story = Story().start()
+    story.say(motion(story, Motion.EXCLUDE, OWNER, range(4)))
+    with pytest.raises(errors.NotOwner):
+        story.say(msg.Invite(PARTIES[N].address), OWNER)
+
+
+def test_a_new_key_takes_over_an_id_and_the_old_one_is_worth_nothing():
+    story = Story().start()
+    story.to_verify()
+    story.say(story.votes({0: True}))
+    old = story.votes({1: True})
+    story.say(replacement(story, 1, N))
+    with pytest.raises(errors.BadSignature):
+        story.say(old)
+    story.say(story.votes(dict.fromkeys((2, 3, 4), True)))
+    # The id is on no roster until its new key has joined; then it is what it was.
+    assert story.state.round == 2
+    assert story.state.current.roster == {0, 2, 3, 4}
+    kept = story.state.members[1]
+    assert kept.reputation > story.state.members[N - 1].reputation - 100
+    story.say(story.join(N))
+    assert story.state.ids[PARTIES[N].address] == 1
+    assert story.state.members[1] == replace(
+        kept, onion=PARTIES[N].onion.head, onion_round=2, member=True, active=True
+    )
+    with pytest.raises(errors.NotInvited):
+        story.say(story.join(1, nonce=1))
+    with pytest.raises(errors.NotInvited):
+        story.say(msg.Invite(PARTIES[1].address), OWNER)
+
+
+@pytest.mark.parametrize(("id", "party"), [(N, N), (2**256 - 1, N), (1, 0), (1, 1)])
+def test_only_an_id_can_be_replaced_and_only_by_who_is_none(id, party):
+    story = Story().start()
+    with pytest.raises(errors.NotMember):
+        story.say(replacement(story, id, party))
+
+
+def test_a_seat_stays_with_its_id_and_leads_no_more_until_its_new_key_has_joined():
+    story = Story(governance=Governance.SERVER, seats=[PARTIES[5].address])
+    story.say(msg.Invite(PARTIES[5].address), OWNER)
+    story.say(story.join(5, role=Role.SERVER))
+    story.start()
+    assert story.state.current.readers.keys() == {0, 1, 2, 3, 4, 5}
+    assert election.leader_pool(story.state) == {5}
+    story.say(replacement(story, 5, 6))
+    assert not election.leader_pool(story.state)
+    story.say(story.join(6, role=Role.SERVER))
+    assert election.leader_pool(story.state) == {5}
+    assert PARTIES[5].address not in story.state.seats
 
 
 def test_the_last_members_of_a_quorum_cannot_go_away():

@@ -63,6 +63,7 @@ EXCLUDE: constant(uint256) = 1
 PAUSE: constant(uint256) = 2
 RESUME: constant(uint256) = 3
 STOP: constant(uint256) = 4
+REPLACE: constant(uint256) = 5
 LEFT: constant(uint256) = 0
 AWAY: constant(uint256) = 1
 BACK: constant(uint256) = 2
@@ -290,7 +291,7 @@ event Carried:
     nonce: uint256  # number of the motion
     kind: uint256  # what was decided
     who: address  # about whom
-    reason: bytes32  # digest of the reason
+    reason: bytes32  # digest of the reason; the id that got another address
 
 # A phase began.
 event Entered:
@@ -427,9 +428,9 @@ domain: public(immutable(bytes32))
 n: public(uint256)
 # @notice May this address join?
 invited: public(HashMap[address, bool])
-# @notice Was this address excluded by a vote?
+# @notice Was this address excluded by a vote, or replaced? An owner that was cannot invite any more.
 excluded: public(HashMap[address, bool])
-# @notice Does this address hold a seat of the server or the committee?
+# @notice Does this address get a seat of the server or the committee when it joins?
 seat: public(HashMap[address, bool])
 # @notice Id of an address plus one; 0: none.
 id_of: public(HashMap[address, uint256])
@@ -789,7 +790,7 @@ def _slash(id: uint256, why: uint256):
             return
         self._put(SLASHED, id)
     x: uint256 = self._lane(REPUTATION, id)
-    self._set_lane(REPUTATION, id, x - x * self.terms.penalty // 1000)
+    self._set_lane(REPUTATION, id, unsafe_sub(x, unsafe_mul(x, self.terms.penalty) // 1000))
     log Slashed(round=self.round, id=id, why=why)
 
 
@@ -964,7 +965,7 @@ def _end(outcome: uint256, model: bytes32):
             continue
         if self._has(MEMBER, id) and self._has(ACTIVE, id) and self._active() > self.terms.min_quorum:
             self._stand(id, AWAY)
-    if final and (self.version == self.terms.rounds or 2 * self._count(STOPPING) > self._count(OPENED)):
+    if final and (self.version == self.terms.rounds or unsafe_mul(2, self._count(STOPPING)) > self._count(OPENED)):
         self._halt(STOPPED)
     elif self.voids == self.terms.max_voids:
         self._halt(PAUSED)
@@ -1093,6 +1094,8 @@ def _elect(attempt: uint256):
         pool[w] = ~self.outside[kind][w]
         if kind == VERIFIER:
             pool[w] &= ~self.outside[REVEALED][w] | self.outside[COMMITTED][w]
+        elif kind == SEATED:
+            pool[w] &= ~self.outside[ACTIVE][w]
         left[w] = pool[w] & self.outside[TRIED][w]
     id: uint256 = NOBODY
     if attempt < self.terms.attempts:
@@ -1335,17 +1338,40 @@ def _unseal(round: uint256, o: Opening, targets: uint256, revealed: uint256) -> 
 # Membership: acts on the roster only when the next round opens
 
 
+@internal
+def _invite(who: address):
+    """
+    @notice Let an address join, whatever was decided about it before.
+    @param who May join
+    """
+    self.invited[who] = True
+    self.excluded[who] = False
+    log Invited(who=who)
+
+
+@internal
+def _expel(who: address, id: uint256):
+    """
+    @notice Take from an address what it may do: join, stand on a roster, lead and, as the owner, invite.
+    @param who Excluded
+    @param id Its id plus one; 0: none
+    """
+    self.excluded[who] = True
+    self.invited[who] = False
+    if id != 0:
+        self._stand(unsafe_sub(id, 1), EXCLUDED)
+
+
 @external
 def invite(who: address):
     """
     @notice Let an address join. The owner's call; with `by_vote` only before the start.
     @param who May join
     """
-    self._need(msg.sender == owner, NOT_OWNER)
+    self._need(msg.sender == owner and not self.excluded[owner], NOT_OWNER)
     self._need(not self.terms.by_vote or self.phase == IDLE, NOT_OWNER)
     self._need(not self.excluded[who], NOT_INVITED)
-    self.invited[who] = True
-    log Invited(who=who)
+    self._invite(who)
 
 
 @external
@@ -1370,18 +1396,18 @@ def join(who: address, key: bytes32, onion: bytes32, resources: uint256, role: u
         self._need(role <= 3, WRONG_ROLE)
         id = self.n
         self._need(id < MAX_MEMBERS, FULL)
-        self.n = id + 1
+        self.n = unsafe_add(id, 1)
         if id & 255 == 0:
             for kind: uint256 in range(SETS):
                 self.outside[kind][id >> 8] = max_value(uint256)
-        self.id_of[who] = id + 1
+        self.id_of[who] = unsafe_add(id, 1)
         self.address_of[id] = who
         self._set_lane(REPUTATION, id, INITIAL_REPUTATION)
         self._set_lane(ROLE, id, role)
         if self.seat[who]:
             self._put(SEATED, id)
     else:
-        id -= 1
+        id = unsafe_sub(id, 1)
         self._need(not self.excluded[who], NOT_INVITED)
         own: uint256 = self._lane(ROLE, id)
         self._need(own != 0 or self._has(MEMBER, id) or self.invited[who], NOT_INVITED)
@@ -1420,9 +1446,11 @@ def status(id: uint256, standing: uint256, r: bytes32, vs: bytes32):
 def motion(kind: uint256, who: address, reason: bytes32, sigs: DynArray[Sig, MAX_MEMBERS]):
     """
     @notice Decide by floor(2a/3)+1 signatures of members, where a members are active.
-    @param kind INVITE, EXCLUDE, PAUSE, RESUME or STOP
-    @param who Whom to invite or exclude
-    @param reason Digest of the reason
+    @dev REPLACE gives an id to another key: the old address is excluded at once, and the new one comes back
+        as that id, with its role, seat and reputation, by its own Join.
+    @param kind INVITE, EXCLUDE, PAUSE, RESUME, STOP or REPLACE
+    @param who Whom to invite or exclude; the new address of an id
+    @param reason Digest of the reason; the id that gets another address
     @param sigs Signatures in ascending order of ids
     """
     struct_hash: bytes32 = keccak256(abi_encode(MOTION_TYPE, self.motions, kind, who, reason))
@@ -1431,20 +1459,24 @@ def motion(kind: uint256, who: address, reason: bytes32, sigs: DynArray[Sig, MAX
         self._need(s.id >= next, UNORDERED_SIGNERS)
         self._need(self._has(MEMBER, s.id), NOT_MEMBER)
         self._need(self._by(s.id, struct_hash, s.r, s.vs), BAD_SIGNATURE)
-        next = s.id + 1
+        next = unsafe_add(s.id, 1)
     self._need(len(sigs) >= self._quorum(self._active()), TOO_FEW_SIGNERS)
     log Carried(nonce=self.motions, kind=kind, who=who, reason=reason)
     self.motions += 1
     if kind == INVITE:
-        self.invited[who] = True
-        self.excluded[who] = False
-        log Invited(who=who)
+        self._invite(who)
     elif kind == EXCLUDE:
-        id: uint256 = self.id_of[who]
-        self._need(id != 0 and self._has(MEMBER, id - 1), NOT_MEMBER)
-        self.excluded[who] = True
-        self.invited[who] = False
-        self._stand(id - 1, EXCLUDED)
+        self._expel(who, self.id_of[who])
+    elif kind == REPLACE:
+        id: uint256 = convert(reason, uint256)
+        self._need(id < self.n and self.id_of[who] == 0, NOT_MEMBER)
+        old: address = self.address_of[id]
+        self._expel(old, unsafe_add(id, 1))
+        self.id_of[old] = 0
+        self.seat[old] = False
+        self.id_of[who] = unsafe_add(id, 1)
+        self.address_of[id] = who
+        self._invite(who)
     elif kind == RESUME:
         self._need(self.phase == PAUSED, WRONG_PHASE)
         self.voids = 0
@@ -1495,7 +1527,7 @@ def commits(round: uint256, items: DynArray[Commit, MAX_BATCH]) -> DynArray[uint
         code: uint256 = self._check(ROSTER, NOT_MEMBER, COMMITTED, c.id, struct_hash, c.r, c.vs)
         if code == ACCEPTED and c.base > version:
             code = FUTURE_BASE
-        elif code == ACCEPTED and version - c.base > self.terms.max_staleness:
+        elif code == ACCEPTED and unsafe_sub(version, c.base) > self.terms.max_staleness:
             code = STALE_BASE
         if code == ACCEPTED:
             accepted = True
@@ -1723,7 +1755,7 @@ def select(round: uint256, threshold: uint256, cut: uint256):
             selected[id >> 8] |= 1 << (id & 255)
     wanted: uint256 = self.terms.keep
     if wanted == 0:
-        wanted = (self._count(IN_V) * self.terms.keep_permille + 999) // 1000
+        wanted = unsafe_add(unsafe_mul(self._count(IN_V), self.terms.keep_permille), 999) // 1000
     self._need(eligible > 0 and self._ones(selected) == min(wanted, eligible), WRONG_SELECTION)
     self._slash_missing(BALLOTED, OPENED, WITHHELD_BALLOT)
     self._replace(SELECTED, selected)

@@ -81,7 +81,7 @@ def leader_pool(state: State) -> frozenset[int]:
     now = state.current
     match state.parameters.governance:
         case Governance.SERVER:
-            return frozenset(m.id for m in state.members.values() if m.address in state.seats)
+            return frozenset(m.id for m in state.members.values() if m.seated and m.active)
         case Governance.PEERS:
             return now.revealed
         case _:

@@ -9,7 +9,7 @@ from typing import Any
 from hansa import encoding
 from hansa.protocol import election
 from hansa.protocol import events as ev
-from hansa.protocol.state import Member, RoundState, State, active_members, from_bitmap
+from hansa.protocol.state import Member, RoundState, State, active_members, from_bitmap, replaced_id
 from hansa.records import Fault, Governance, Motion, Outcome, Phase, Role, Standing
 
 GAIN_SELECTED, GAIN_VOTED, GAIN_REVEALED, GAIN_LED = 400, 300, 200, 100
@@ -95,8 +95,10 @@ def _membership(state: State, event: ev.Invited | ev.Joined | ev.StandingChanged
             member = Member(
                 id, who, key, onion, state.round, resources, Role(role), member=role == Role.MEMBER
             )
-            if old is not None:
-                member = replace(member, reputation=old.reputation, absent=old.absent)
+            if old is None:
+                member = replace(member, seated=who in state.seats)
+            else:
+                member = replace(member, reputation=old.reputation, absent=old.absent, seated=old.seated)
             return replace(
                 state,
                 members={**state.members, id: member},
@@ -106,16 +108,30 @@ def _membership(state: State, event: ev.Invited | ev.Joined | ev.StandingChanged
             )
         case ev.StandingChanged(id, standing):
             return _standing(state, id, Standing(standing))
-        case ev.Carried(nonce, kind):
+        case ev.Carried(nonce, kind, who, reason):
             voids = 0 if kind == Motion.RESUME else state.voids
-            return replace(state, motions=nonce + 1, voids=voids)
+            state = replace(state, motions=nonce + 1, voids=voids)
+            if kind == Motion.EXCLUDE:
+                return _barred(state, who)
+            return _replaced(state, replaced_id(reason), who) if kind == Motion.REPLACE else state
+
+
+def _barred(state: State, who: bytes) -> State:
+    return replace(state, excluded=state.excluded | {who}, invited=state.invited - {who})
+
+
+def _replaced(state: State, id: int, who: bytes) -> State:
+    """The id belongs to another address; the old one is nobody's."""
+    old = state.members[id].address
+    ids = {address: i for address, i in state.ids.items() if address != old}
+    state = replace(_barred(state, old), ids={**ids, who: id}, seats=state.seats - {old})
+    return _member(state, id, address=who)
 
 
 def _standing(state: State, id: int, standing: Standing) -> State:
-    who = state.members[id].address
     if standing is Standing.EXCLUDED:
-        state = replace(state, excluded=state.excluded | {who}, invited=state.invited - {who})
         return _member(state, id, member=False, active=False)
+    who = state.members[id].address
     state = replace(state, nonces={**state.nonces, who: state.nonces.get(who, 0) + 1})
     if standing is Standing.LEFT:
         return _member(state, id, member=False, active=False)
@@ -136,11 +152,12 @@ def _opened(state: State) -> State:
         case Governance.PEERS | Governance.SERVER:
             verifiers = roster
         case Governance.COMMITTEE:
-            verifiers = frozenset(i for i in roster if state.members[i].address in state.seats)
+            verifiers = frozenset(i for i in roster if state.members[i].seated)
         case Governance.HYBRID:
             verifiers = state.committee & roster
     snapshot: Mapping[int, int] = {i: m.reputation for i, m in state.members.items()}
-    readers = {i: m.key for i, m in state.members.items() if i in roster or m.role is Role.SERVER}
+    reads = (m for m in state.members.values() if m.id in roster or (m.role is Role.SERVER and m.active))
+    readers = {m.id: m.key for m in reads}
     last = state.current
     return replace(
         state,

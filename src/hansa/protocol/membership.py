@@ -8,14 +8,14 @@ from hansa.protocol import events as ev
 from hansa.protocol import messages as msg
 from hansa.protocol.items import require, signed
 from hansa.protocol.phases import RUNNING, Decision, open_round
-from hansa.protocol.state import MAX_RESOURCES, active_members, quorum
+from hansa.protocol.state import MAX_RESOURCES, active_members, quorum, replaced_id
 from hansa.records import MAX_MEMBERS, Motion, Phase, Role, Standing
 
 
 def invite(decision: Decision, call: msg.Invite, sender: bytes) -> None:
-    """The owner invites, until members vote on it. Raises `Refused`."""
+    """The owner invites, until members vote on it or voted the owner out. Raises `Refused`."""
     state = decision.state
-    require(sender == state.owner, errors.NotOwner)
+    require(sender == state.owner and state.owner not in state.excluded, errors.NotOwner)
     require(not state.parameters.by_vote or state.phase is Phase.IDLE, errors.NotOwner)
     require(call.who not in state.excluded, errors.NotInvited)
     decision.emit(ev.Invited(call.who))
@@ -80,12 +80,11 @@ def move(decision: Decision, call: msg.Move, now: int) -> None:
             errors.BadSignature,
         )
     require(len(call.signatures) >= quorum(len(active_members(state))), errors.TooFewSigners)
-    target = state.ids.get(call.who)
     match call.kind:
-        case Motion.INVITE:
+        case Motion.INVITE | Motion.EXCLUDE:
             allowed = True
-        case Motion.EXCLUDE:
-            require(target is not None and state.members[target].member, errors.NotMember)
+        case Motion.REPLACE:
+            require(replaced_id(call.reason) in state.members and call.who not in state.ids, errors.NotMember)
             allowed = True
         case Motion.PAUSE:
             allowed = state.phase in RUNNING
@@ -101,8 +100,11 @@ def move(decision: Decision, call: msg.Move, now: int) -> None:
         case Motion.INVITE:
             decision.emit(ev.Invited(call.who))
         case Motion.EXCLUDE:
-            assert target is not None
-            decision.emit(ev.StandingChanged(target, int(Standing.EXCLUDED)))
+            if call.who in state.ids:
+                decision.emit(ev.StandingChanged(state.ids[call.who], int(Standing.EXCLUDED)))
+        case Motion.REPLACE:
+            decision.emit(ev.StandingChanged(replaced_id(call.reason), int(Standing.EXCLUDED)))
+            decision.emit(ev.Invited(call.who))
         case Motion.PAUSE:
             decision.emit(ev.Entered(state.round, Phase.PAUSED, 0))
         case Motion.RESUME:

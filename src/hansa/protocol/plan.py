@@ -202,7 +202,9 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     current, me = state.current, know.id
     match state.phase:
         case Phase.COMMIT:
-            if me in current.roster and know.trains and "commit" not in know.sent:
+            # A head of this very round has no layer to reveal in it.
+            able = me in current.roster and state.members[me].onion_round < state.round
+            if able and know.trains and "commit" not in know.sent:
                 yield Train()
         case Phase.BEACON:
             if me in current.commits and "reveal" not in know.sent:

@@ -14,7 +14,10 @@ MAX_RESOURCES = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An id of the federation; `member` and `active` decide whether it is on the next roster."""
+    """An id of the federation; `member` and `active` decide whether it is on the next roster.
+
+    `seated`: it holds a seat of the server or the committee.
+    """
 
     id: int
     address: bytes
@@ -27,6 +30,7 @@ class Member:
     active: bool = True
     reputation: int = INITIAL_REPUTATION
     absent: int = 0
+    seated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class RoundState:
 class State:
     """A federation. `domain` is its EIP-712 domain separator and its name in every seal.
 
+    `seats` are the addresses that get a seat when they join.
     `models` are the digests of all versions. `model_evidence`, `model_author` and `model_readers` tell where
     the current one lies and who can open it: the evidence that its leader proposed with it, that leader's id
     (None for the initial model), and the readers of its round.
@@ -110,6 +115,11 @@ def active_members(state: State) -> list[int]:
 def quorum(n: int) -> int:
     """floor(2n/3) + 1: what a decision among n needs so that any two share an honest party."""
     return 2 * n // 3 + 1
+
+
+def replaced_id(reason: bytes) -> int:
+    """The id to which a motion `REPLACE` gives another address."""
+    return int.from_bytes(reason, "big")
 
 
 def to_bitmap(ids: frozenset[int] | set[int]) -> int:
