@@ -20,7 +20,7 @@ from hansa.ports import Ledger, Store, Trainer, View
 from hansa.protocol import messages as msg
 from hansa.protocol.model import parameters
 from hansa.protocol.state import Member, State
-from hansa.records import Limits, Phase, RecordKind, Role
+from hansa.records import Limits, Phase, RecordKind, Role, Standing
 from hansa.signers.keystore import MemberKey, onion_seed
 
 NAME = "me"
@@ -49,6 +49,13 @@ def consent_call(key: MemberKey, state: State, id: int, digest: bytes) -> msg.Re
     return msg.Record(*fields, id, digest, signature)
 
 
+def status_call(key: MemberKey, state: State, id: int, standing: Standing) -> msg.Status:
+    """The signed message by which the key's owner leaves, goes away or comes back."""
+    nonce = state.nonces.get(key.signer.address, 0)
+    signature = key.signer.sign(encoding.message_bytes(state.domain, "Status", nonce, standing))
+    return msg.Status(id, standing, signature)
+
+
 def own_onion(key: MemberKey, state: State, member: Member) -> Onion:
     """The onion whose head the chain has of this member. Raises `Misconfigured`."""
     for nonce in reversed(range(state.nonces.get(member.address, 0))):
@@ -61,15 +68,15 @@ def own_onion(key: MemberKey, state: State, member: Member) -> Onion:
     )
 
 
-def trainer_of(federation: Federation, folder: Path, data: Path, index: int) -> Trainer:
-    """The trainer of the app in `folder` on the member's own rows in `data`.
+def trainer_of(federation: Federation, folder: Path, data: Path | None, index: int) -> Trainer:
+    """The trainer of the app in `folder` on the member's own rows in `data`; a server has none.
 
     Raises `Misconfigured` when the app is not the one that the terms name.
     """
     terms = federation.terms
     options = TrainerOptions(
         folder=folder,
-        sites=(Site(data, NAME, index, terms.initial_seed),),
+        sites=(Site(data or folder, NAME, index, terms.initial_seed),),
         holdout=0.0,
         validation=terms.training.validation,
         seed=terms.initial_seed,
@@ -92,6 +99,11 @@ def open_node(
     """
     state = ledger.view().state
     id = state.ids.get(key.signer.address)
+    if key.signer.address in state.excluded:
+        raise errors.Misconfigured(
+            f"0x{key.signer.address.hex()} was excluded by vote, or its id has another key now",
+            hint="Use the key that took its place; or ask the members for a motion that invites you.",
+        )
     if id is None:
         raise errors.Misconfigured(
             f"0x{key.signer.address.hex()} has not joined this federation",
@@ -150,6 +162,12 @@ def ledger_of(
     return EvmLedger(rpc, federation.deployment, fold, key.signer, clock, confirmations=confirmations)
 
 
+def outside(state: State, id: int) -> bool:
+    """Whether a member has left or was voted out, and no round runs any more in which it has a part."""
+    member = state.members[id]
+    return member.role is Role.MEMBER and not member.member and id not in state.current.roster
+
+
 def serve(
     node: Node,
     *,
@@ -157,7 +175,9 @@ def serve(
     pause: Callable[[], object],
     say: Callable[[View, list[str]], None],
 ) -> View | None:
-    """Step the node until the federation has stopped, and give its last state; None if `stopped` says so first.
+    """Step the node until there is nothing more to do, and give the last state; None if `stopped` says so first.
+
+    That is when the federation has stopped, or its member has left or was voted out.
 
     `pause` waits between two looks when there was nothing to do. `say` hears of each look: the state, and what
     the node noticed since the last one.
@@ -172,7 +192,7 @@ def serve(
             continue
         say(view, node.findings[heard:])
         heard = len(node.findings)
-        if view.state.phase is Phase.STOPPED:
+        if view.state.phase is Phase.STOPPED or outside(view.state, node.me.id):
             return view
         if not done:
             pause()

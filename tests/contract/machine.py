@@ -398,7 +398,7 @@ class Federation(RuleBasedStateMachine):
         """A motion with a quorum, one too few, disorder, strangers or a forged signature."""
         kind = chance.choice([0, 0, 0, 1, 1, 1, 2, 3, 5, 5, 5, 6])
         kind = Motion.STOP if chance.random() < 0.03 else kind
-        about, reason = chance.choice([*map(who, range(PEOPLE + 1)), OWNER]), keccak(b"because")
+        about, reason = chance.choice([*map(who, range(PEOPLE + 1)), *[OWNER] * 3]), keccak(b"because")
         if kind == Motion.REPLACE:
             strangers = [w for w in map(who, range(PEOPLE + 1)) if w not in self.state.ids]
             about = chance.choice([*strangers * 9, about])

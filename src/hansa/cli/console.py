@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from hansa import errors
 
 PLAIN_WIDTH = 110
 """Columns where no terminal says how many there are."""
@@ -52,6 +55,18 @@ def show_error(message: str, hint: str) -> None:
     if hint:
         text.append(f"\n       {hint}", style="default")
     console(stderr=True).print(text, soft_wrap=True)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only with consent: `yes` from the command line, or a yes at the terminal. Raises `Misconfigured`."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise errors.Misconfigured(
+            f"{question} There is no terminal to answer at", hint="Add --yes if you mean it."
+        )
+    if not typer.confirm(question, err=True):
+        raise KeyboardInterrupt
 
 
 def percent(metric: str, value: float | None) -> str:

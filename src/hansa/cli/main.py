@@ -16,7 +16,9 @@ from hansa.cli import (
     export,
     founding,
     keys,
+    leaving,
     membership,
+    motions,
     new,
     node,
     run,
@@ -79,6 +81,14 @@ app.command("deploy", short_help="Put a federation on a chain, its terms into a 
 )
 app.command("invite", short_help="Let addresses join. The owner's command.")(configured(founding.invite))
 app.command("join", short_help="Become a member.")(configured(membership.join))
+app.command("leave", short_help="Leave a federation.")(configured(leaving.leave))
+app.command("away", short_help="Sit rounds out.")(configured(leaving.away))
+app.command("back", short_help="Take part again.")(configured(leaving.back))
+app.command("propose", short_help="Put a motion to the members: invite, exclude, replace...")(
+    configured(motions.propose)
+)
+app.command("vote", short_help="Sign a motion of others.")(configured(motions.vote))
+app.command("motions", short_help="Show the motions that wait for signatures.")(configured(motions.motions))
 app.command("start", short_help="Begin the first round. The owner's command.")(configured(founding.start))
 app.command("node", short_help="Take part until the federation stops.")(configured(node.node))
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AppFolder, KeyFile, Name, RpcUrl, StoreUrl, opened
+from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, opened
 from hansa.cli.console import console, short
 from hansa.cli.keys import PasswordFile
 
 if TYPE_CHECKING:
-    from hansa.records import Terms
+    from hansa.protocol.state import State
+    from hansa.records import Role, Terms
+
+
+class As(StrEnum):
+    """Roles that the schemes of this version know."""
+
+    MEMBER = "member"
+    SERVER = "server"
 
 
 def join(
@@ -23,6 +32,12 @@ def join(
     store: StoreUrl,
     key: KeyFile,
     app: AppFolder,
+    role: Annotated[
+        As,
+        typer.Option(
+            "--role", help='member; server, which leads under governance = "server" and trains nothing.'
+        ),
+    ] = As.MEMBER,
     resources: Annotated[
         int,
         typer.Option("--resources", min=0, max=65_535, help="Declared resources; some draws weigh by them."),
@@ -32,7 +47,7 @@ def join(
     ] = False,
     password_file: PasswordFile = None,
 ) -> None:
-    """Become a member, on the owner's invitation, with the app that the terms name. Again: renew the onion.
+    """Become a member, on an invitation, with the app that the terms name. Again: renew the onion.
 
     Shows who sees what and asks. What you agreed to goes into the store, its digest under your signature onto
     the chain.
@@ -51,14 +66,35 @@ def join(
         me, state = it.key.signer.address, it.ledger.view().state
         if me not in state.invited and me not in state.ids:
             raise errors.NotInvited
+        wanted = Role[role.name]
+        _check_role(state, me, wanted)
         text = _agreed(terms, len(state.members), yes=yes)
-        it.ledger.submit(join_call(it.key, state, Role.MEMBER, resources))
+        try:
+            it.ledger.submit(join_call(it.key, state, wanted, resources))
+        except errors.AlreadySent as e:
+            raise errors.Unavailable(
+                f"round {state.round} runs with your id in it, and its keys cannot change until it is over",
+                hint="Join when the next round has begun, before your node commits in it.",
+            ) from e
         while me not in (state := it.ledger.view().state).ids:
             time.sleep(1)  # the block is there, and waits for its confirmations
         id = state.ids[me]
         if not consented(state, id):
             it.ledger.submit(consent_call(it.key, state, id, it.store.put(text.encode())))
-    console().print(f"member {id} of {terms.name}")
+    console().print(f"{role} {id} of {terms.name}")
+
+
+def _check_role(state: State, who: bytes, role: Role) -> None:
+    """A server without a seat would read everything and do nothing. Raises `Misconfigured`."""
+    from hansa.records import Governance, Role
+
+    id = state.ids.get(who)
+    seated = who in state.seats if id is None else state.members[id].seated
+    if role is Role.SERVER and not (seated and state.parameters.governance is Governance.SERVER):
+        raise errors.Misconfigured(
+            f"the terms of this federation give 0x{who.hex()} no seat of a server",
+            hint="Join as a member, or ask the owner: seats stand in federation.toml, under [governance].",
+        )
 
 
 def _agreed(terms: Terms, members: int, *, yes: bool) -> str:

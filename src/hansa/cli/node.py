@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AppFolder, KeyFile, Name, RpcUrl, StoreUrl, opened
+from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, opened
 from hansa.cli.console import console
 from hansa.cli.keys import PasswordFile
 
 if TYPE_CHECKING:
-    from hansa.ports import View
+    from hansa.ports import Trainer, View
 
 HOMES = Path("~/.local/share/hansa")
 LOOK = 1.0
@@ -33,7 +33,10 @@ def node(
     store: StoreUrl,
     key: KeyFile,
     app: AppFolder,
-    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="Your rows: site.path of app.py.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="Your rows: site.path of app.py. A server has none."),
+    ] = None,
     home: Annotated[
         Path | None,
         typer.Option("--home", metavar="DIR", help=f"Journal and models; {HOMES}/... by default."),
@@ -48,6 +51,7 @@ def node(
     SIGTERM and Ctrl-C end it after the current step; started again, it goes on from its journal.
     """
     from hansa import member
+    from hansa.records import Phase
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +66,7 @@ def node(
                 it.store,
                 folder,
                 it.ledger,
-                lambda id: member.trainer_of(it.federation, app, data, id),
+                lambda id: _trainer(it, app, data, id),
             )
             try:
                 last = member.serve(
@@ -73,9 +77,22 @@ def node(
                 running.world.journal.close()
     if last is None:
         console().print("stopped; start it again to go on")
-    else:
+    elif last.state.phase is Phase.STOPPED:
         done = f"all done: {last.state.version} rounds are final, model sha256 {last.state.model.hex()}"
         console().print(done, soft_wrap=True)
+    else:
+        console().print(f"member {running.me.id} has left, or was voted out: nothing more to do")
+
+
+def _trainer(it: Open, app: Path, data: Path | None, id: int) -> Trainer:
+    from hansa import member
+    from hansa.records import Role
+
+    if data is None and it.ledger.view().state.members[id].role is Role.MEMBER:
+        raise errors.Misconfigured(
+            "a member trains on rows of its own, and no --data names them", hint="Add --data PATH."
+        )
+    return member.trainer_of(it.federation, app, data, id)
 
 
 class _Voice:

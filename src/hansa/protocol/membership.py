@@ -8,7 +8,7 @@ from hansa.protocol import events as ev
 from hansa.protocol import messages as msg
 from hansa.protocol.items import require, signed
 from hansa.protocol.phases import RUNNING, Decision, open_round
-from hansa.protocol.state import MAX_RESOURCES, active_members, quorum, replaced_id
+from hansa.protocol.state import MAX_RESOURCES, State, active_members, quorum, replaced_id
 from hansa.records import MAX_MEMBERS, Motion, Phase, Role, Standing
 
 
@@ -67,6 +67,25 @@ def status(decision: Decision, call: msg.Status) -> None:
     decision.emit(ev.StandingChanged(call.id, int(call.standing)))
 
 
+def feasible(state: State, kind: Motion, who: bytes, reason: bytes) -> None:
+    """Whether a motion can take effect as things stand, if a quorum signs it. Raises `Refused`."""
+    match kind:
+        case Motion.INVITE | Motion.EXCLUDE:
+            possible = True
+        case Motion.REPLACE:
+            require(replaced_id(reason) in state.members and who not in state.ids, errors.NotMember)
+            possible = True
+        case Motion.PAUSE:
+            possible = state.phase in RUNNING
+        case Motion.RESUME:
+            possible = state.phase is Phase.PAUSED
+        case Motion.STOP:
+            possible = state.phase is not Phase.STOPPED
+        case _:
+            possible = False
+    require(possible, errors.WrongPhase)
+
+
 def move(decision: Decision, call: msg.Move, now: int) -> None:
     """What a quorum of members signed. Raises `Refused`."""
     state = decision.state
@@ -80,21 +99,7 @@ def move(decision: Decision, call: msg.Move, now: int) -> None:
             errors.BadSignature,
         )
     require(len(call.signatures) >= quorum(len(active_members(state))), errors.TooFewSigners)
-    match call.kind:
-        case Motion.INVITE | Motion.EXCLUDE:
-            allowed = True
-        case Motion.REPLACE:
-            require(replaced_id(call.reason) in state.members and call.who not in state.ids, errors.NotMember)
-            allowed = True
-        case Motion.PAUSE:
-            allowed = state.phase in RUNNING
-        case Motion.RESUME:
-            allowed = state.phase is Phase.PAUSED
-        case Motion.STOP:
-            allowed = state.phase is not Phase.STOPPED
-        case _:
-            allowed = False
-    require(allowed, errors.WrongPhase)
+    feasible(state, call.kind, call.who, call.reason)
     decision.emit(ev.Carried(state.motions, int(call.kind), call.who, call.reason))
     match call.kind:
         case Motion.INVITE:
