@@ -4,111 +4,27 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from place import APP, Place, terms
 from tests import anvil
-
-from hansa.signers import keystore
 
 pytestmark = pytest.mark.slow
 
 MEMBERS = 5
-TERMS = """
-[federation]
-name = "ward"
-scheme = "plaintext"
-governance = "peers"
-
-[privacy]
-differential_privacy = "off"
-
-[training]
-rounds = 6
-min_members = 4
-params = { lr = 0.5, epochs = 1 }
-
-[selection]
-assume_malicious = 0.2
-"""
-APP = """
-import numpy as np
-import torch
-from torch import nn
-import hansa
-
-app = hansa.App(model=lambda: nn.Linear(4, 3))
-
-@app.data
-def data(site):
-    rows = np.load(site.path)
-    return rows["x"], rows["y"]
-
-@app.train
-def train(model, dataset, ctx):
-    optimizer = torch.optim.SGD(model.parameters(), lr=ctx.params.lr)
-    for x, y in ctx.loader(dataset, batch_size=16, shuffle=True):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-
-@app.evaluate
-def evaluate(model, dataset, ctx):
-    x, y = dataset[:]
-    return {"loss": nn.functional.cross_entropy(model(x), y).item()}
-"""
 
 
-class Place:
-    """A folder with all that the five have, and the chain's address."""
-
-    def __init__(self, folder: Path, rpc: str) -> None:
-        self.folder, self.rpc = folder, rpc
-        (folder / "app").mkdir()
-        (folder / "app" / "federation.toml").write_text(TERMS)
-        (folder / "app" / "app.py").write_text(APP)
-        (folder / "password").write_text("correct horse\n")
-        (folder / "password").chmod(0o600)
-        generator = np.random.default_rng(0)
-        self.addresses = []
-        for i in range(MEMBERS):
-            public = keystore.create(folder / f"m{i}.key", "correct horse", work=2**10)
-            self.addresses.append("0x" + public.address.hex())
-            y = np.arange(60) % 3
-            x = (generator.normal(size=(60, 4)) + y[:, None]).astype(np.float32)
-            np.savez(folder / f"m{i}.npz", x=x, y=y)
-
-    def words(self, command: str, *arguments: Any, key: int = 0, **options: Any) -> list[str]:
-        code = "from hansa.cli.main import main; main()"
-        given = {"rpc": self.rpc, "store": self.folder / "store", "key": self.folder / f"m{key}.key",
-                 "password-file": self.folder / "password", **options}  # fmt: skip
-        flags = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
-        return [sys.executable, "-c", code, command, *map(str, arguments), *flags]
-
-    def run(self, command: str, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.words(command, *arguments, **options), capture_output=True, text=True)
-
-    def ok(self, command: str, *arguments: Any, **options: Any) -> str:
-        done = self.run(command, *arguments, **options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def node(self, federation: str, id: int) -> subprocess.Popen[str]:
-        words = self.words("node", federation, key=id, app=self.folder / "app", data=self.folder / f"m{id}.npz",
-                           home=self.folder / f"home{id}", look=0.1)  # fmt: skip
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def agreed(_addresses: list[str]) -> str:
+    return terms("peers", rounds=6, training="min_members = 4", selection="assume_malicious = 0.2")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with anvil.anvil(*anvil.ZERO_FEE) as url:
-        yield Place(tmp_path_factory.mktemp("members"), url)
+        yield Place(tmp_path_factory.mktemp("members"), url, MEMBERS, agreed)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +44,7 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
         assert place.ok("join", federation, "--yes", key=i, app=place.folder / "app") == f"member {i} of ward"
     assert place.ok("start", federation) == "round 1 has begun with 5 members"
 
-    nodes = [place.node(federation, i) for i in range(MEMBERS)]
+    nodes = [place.trains(federation, i) for i in range(MEMBERS)]
     try:
         # One is stopped in the middle and started again; while it runs, a second one is refused.
         while not (place.folder / "home2" / "journal.sqlite").exists():
@@ -141,7 +57,7 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
         nodes[2].send_signal(signal.SIGTERM)
         assert nodes[2].communicate(timeout=60)[0].splitlines()[-1] == "stopped; start it again to go on"
         assert nodes[2].returncode == 0
-        nodes[2] = place.node(federation, 2)
+        nodes[2] = place.trains(federation, 2)
         ends = [node.communicate(timeout=240)[0] for node in nodes]
     finally:
         for node in nodes:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa import errors
-from hansa.cli.connection import KeyFile, Name, Open, RpcUrl, StoreUrl, opened, read_account
+from hansa.cli.connection import KeyFile, Name, Open, RpcUrl, StoreUrl, opened, reached, read_account
 from hansa.cli.console import confirm, console, print_json
 from hansa.cli.keys import Json, PasswordFile
 
 if TYPE_CHECKING:
     from hansa import motions as mo
+    from hansa.ports import Store
     from hansa.protocol.state import Member, State
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -114,7 +115,7 @@ def vote(
                 hint="See hansa motions FEDERATION. A motion ends when any is carried; propose it again.",
             )
         (chosen,) = found
-        confirm(f"{meaning(state, chosen.what)}{_because(it, chosen.what)}. Sign it?", yes)
+        confirm(f"{meaning(state, chosen.what)}{_because(it.store, chosen.what)}. Sign it?", yes)
         _sign(it, state, chosen.what)
 
 
@@ -122,23 +123,22 @@ def motions(
     name: Name,
     rpc: RpcUrl,
     store: StoreUrl,
-    key: KeyFile,
     json: Json = False,
-    password_file: PasswordFile = None,
 ) -> None:
     """Show the motions that wait for signatures: what they would do, who signed, how many are missing."""
     from hansa import motions as mo
+    from hansa.ledger.evm import Fold
 
-    with opened(name, rpc, store, key, password_file) as it:
-        state = it.ledger.view().state
+    with reached(name, rpc, store) as it:
+        state = Fold(it.rpc, it.federation.deployment).view(lambda: 0).state
         found = mo.open_motions(it.store, state)
         if json:
-            print_json([_fields(it, state, m) for m in found])
+            print_json([_fields(it.store, state, m) for m in found])
             return
         for m in found:
             signers = ", ".join(map(str, m.signatures))
             console().print(
-                f"{m.name}  {meaning(state, m.what)}{_because(it, m.what)}\n"
+                f"{m.name}  {meaning(state, m.what)}{_because(it.store, m.what)}\n"
                 f"{' ' * len(m.name)}  signed by {signers}; {_waits(mo.missing(state, m))}",
                 soft_wrap=True,
             )
@@ -220,11 +220,11 @@ def _named(state: State, who: bytes) -> str:
     return f"{role}0x{who.hex()}"
 
 
-def _because(it: Open, what: mo.Proposed) -> str:
+def _because(store: Store, what: mo.Proposed) -> str:
     from hansa import motions as mo
     from hansa.records import Motion
 
-    text = "" if what.kind is Motion.REPLACE else mo.reason_of(it.store, what.reason)
+    text = "" if what.kind is Motion.REPLACE else mo.reason_of(store, what.reason)
     return f"; reason given: {text}" if text else ""
 
 
@@ -234,7 +234,7 @@ def _waits(missing: int) -> str:
     return f"{missing} more must sign"
 
 
-def _fields(it: Open, state: State, motion: mo.Open) -> dict[str, object]:
+def _fields(store: Store, state: State, motion: mo.Open) -> dict[str, object]:
     from hansa import motions as mo
 
     return {
@@ -243,7 +243,7 @@ def _fields(it: Open, state: State, motion: mo.Open) -> dict[str, object]:
         "kind": motion.what.kind.name.lower(),
         "who": "0x" + motion.what.who.hex(),
         "reason": "0x" + motion.what.reason.hex(),
-        "means": meaning(state, motion.what) + _because(it, motion.what),
+        "means": meaning(state, motion.what) + _because(store, motion.what),
         "signed_by": list(motion.signatures),
         "missing": mo.missing(state, motion),
     }
