@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, opened
+from hansa.cli.connection import AppFolder, KeyFile, Name, RpcUrl, StoreUrl, opened
 from hansa.cli.console import console, short
 from hansa.cli.keys import PasswordFile
 
