@@ -95,7 +95,6 @@ CONTRACT_BUGS: dict[str, Bug] = {
         "self.address_of[id] = who\n        self._invite", "self.id_of[who] = id + 1\n        self._invite"
     ),
     "a replaced key stays welcome": Bug("self.excluded[who] = True", "self.excluded[who] = False"),
-    "an owner that was voted out invites": Bug("owner and not self.excluded[owner]", "owner"),
     "a seat without a key leads": Bug(
         "pool[w] &= ~self.outside[ACTIVE][w]",
         "pool[w] &= max_value(uint256)",

@@ -10,13 +10,13 @@ from harness import OWNER, Contract, layer, who
 from people import ONION_DEPTH, People
 
 from hansa import errors
-from hansa.errors import AlreadySent, BadSignature, NotInvited, NotLeader
+from hansa.errors import AlreadySent, BadSignature, NotInvited, NotLeader, NotOwner
 from hansa.ledger import artefact
 from hansa.ledger.binding import arguments, call_of
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.state import State
-from hansa.records import Governance, Motion, Parameters, Phase, Role, Slot
+from hansa.records import Governance, Motion, Parameters, Phase, Role, Slot, Standing
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 PARAMETERS = Parameters(
@@ -145,6 +145,26 @@ def test_a_bad_item_does_not_spoil_a_batch(scene: Scene) -> None:
         msg.Commits(1, (wild, good[0], good[0], replace(good[1], id=1024), good[1]))
     )
     assert outcome.codes == [8, 0, 10, 8, 0]
+
+
+def test_an_owner_that_was_voted_out_invites_nobody(scene: Scene) -> None:
+    assert scene.refusal(msg.Invite(who(5))) is None
+    scene.accept(scene.people.motion(scene.state, Motion.EXCLUDE, OWNER, [0, 1, 2, 3]))
+    assert scene.refusal(msg.Invite(who(5))) == NotOwner.code
+
+
+def test_who_stole_a_key_can_do_nothing_after_its_replacement(scene: Scene) -> None:
+    """Nor can the thief bring the id back to the old key, by an older signature of the motion."""
+    people, id = scene.people, (4).to_bytes(32, "big")
+    scene.accept(people.motion(scene.state, Motion.REPLACE, who(5), [0, 1, 2, 3], id))
+    state = replace(
+        scene.state, members={**scene.state.members, 4: replace(scene.state.members[4], address=who(4))}
+    )
+    assert scene.refusal(people.commits(state, [4])) == BadSignature.code
+    assert scene.refusal(people.status(state, 4, Standing.BACK)) == BadSignature.code
+    assert scene.refusal(people.join(state, 4, series=1)) == NotInvited.code
+    again = people.motion(replace(state, motions=0), Motion.REPLACE, who(4), [0, 1, 2, 3], id)
+    assert scene.refusal(again) == BadSignature.code
 
 
 def test_the_excluded_return_only_by_motion(scene: Scene) -> None:

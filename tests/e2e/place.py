@@ -135,7 +135,7 @@ class Place:
     def look(self, federation: str) -> tuple[State, list[Event]]:
         """How the federation stands on the chain, and all its events."""
         seen: list[Event] = []
-        with reached(federation, self.rpc, str(self.folder / "store")) as it:
+        with reached(federation, [self.rpc], str(self.folder / "store")) as it:
             fold = Fold(it.rpc, it.federation.deployment)
             fold.observe(lambda event, _: seen.append(event))
             return fold.view(lambda: 0).state, seen

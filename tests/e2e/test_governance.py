@@ -57,7 +57,9 @@ def begin(place: Place, members: int) -> str:
     federation = place.say("deploy", place.folder / "app")
     place.say("invite", federation, *place.addresses[:members])
     for i in range(members):
-        assert place.say("join", federation, key=i, app=place.folder / "app") == f"member {i} of ward"
+        assert (
+            place.say("join", federation, key=i, app=place.folder / "app", yes=True) == f"member {i} of ward"
+        )
     return federation
 
 
@@ -77,7 +79,7 @@ def test_a_committee_is_redrawn_while_members_come_and_go(tmp_path: Path, rpc: s
             place.say("invite", federation, place.addresses[4])
         said = place.decide(federation, "invite", place.addresses[4], by=[0, 1, 2])
         assert re.fullmatch(r"motion [0-9a-f]{16} is carried", said)
-        assert place.say("join", federation, key=4, app=place.folder / "app") == "member 4 of ward"
+        assert place.say("join", federation, key=4, app=place.folder / "app", yes=True) == "member 4 of ward"
         nodes.append(place.trains(federation, 4))
         place.until(
             federation,
@@ -91,7 +93,7 @@ def test_a_committee_is_redrawn_while_members_come_and_go(tmp_path: Path, rpc: s
         place.decide(federation, "exclude", 1, "--reason", "sells the updates", by=[2, 3, 4])
         assert last_line(nodes[1]) == "member 1 has left, or was voted out: nothing more to do"
         with pytest.raises(errors.NotInvited):
-            place.say("join", federation, key=1, app=place.folder / "app")
+            place.say("join", federation, key=1, app=place.folder / "app", yes=True)
 
         # The others go on without them, under more than one committee, until they stop by vote.
         since = place.look(federation)[0].version
@@ -118,11 +120,11 @@ def test_a_server_that_is_no_member_leads_and_trains_nothing(tmp_path: Path, rpc
     place = Place(tmp_path, rpc, 4, seated("server", 2, [3]))
     federation = begin(place, 3)
     with pytest.raises(errors.NotInvited):
-        place.say("join", federation, key=3, app=place.folder / "app", role="server")
+        place.say("join", federation, key=3, app=place.folder / "app", yes=True, role="server")
     place.say("invite", federation, place.addresses[3])
     with pytest.raises(errors.Misconfigured, match="no seat of a server"):
-        place.say("join", federation, key=2, app=place.folder / "app", role="server")
-    said = place.say("join", federation, key=3, app=place.folder / "app", role="server")
+        place.say("join", federation, key=2, app=place.folder / "app", yes=True, role="server")
+    said = place.say("join", federation, key=3, app=place.folder / "app", yes=True, role="server")
     assert said == "server 3 of ward"
     assert place.say("start", federation) == "round 1 has begun with 3 members"
     with pytest.raises(errors.Misconfigured, match="no --data names them"):
