@@ -14,7 +14,8 @@ import pytest
 
 from hansa import encoding, errors, runfolder, simulation
 from hansa.audit import Report, anchors_of, audit, exit_code, read_anchors, write_anchors
-from hansa.audit.chain import Round, read_chain
+from hansa.audit.chain import read_chain
+from hansa.audit.decisions import Round
 from hansa.audit.report import Book
 from hansa.config import load_federation
 from hansa.crypto.sealing import read_header

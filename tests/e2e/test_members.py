@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from place import APP, Place, terms
+from place import APP, PROGRAM, Place, terms
+from safetensors.numpy import load_file
 from tests import anvil
 
 pytestmark = pytest.mark.slow
@@ -44,6 +47,10 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
         assert place.ok("join", federation, "--yes", key=i, app=place.folder / "app") == f"member {i} of ward"
     assert place.ok("start", federation) == "round 1 has begun with 5 members"
 
+    watch = subprocess.Popen(
+        [*PROGRAM, *place.words("status", federation, "--watch", key=None, look=0.1)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     nodes = [place.trains(federation, i) for i in range(MEMBERS)]
     try:
         # One is stopped in the middle and started again; while it runs, a second one is refused.
@@ -59,12 +66,40 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
         assert nodes[2].returncode == 0
         nodes[2] = place.trains(federation, 2)
         ends = [node.communicate(timeout=240)[0] for node in nodes]
+        watched = watch.communicate(timeout=60)[0].splitlines()
     finally:
-        for node in nodes:
+        for node in [*nodes, watch]:
             node.kill()
+    assert watch.returncode == 0, watched
+    assert "round 1, COMMIT, no leader yet, waiting: commit of " in watched[0]
+    assert watched[-1].endswith("all 6 rounds are final")
     last = {out.splitlines()[-1] for out in ends}
     assert len(last) == 1, ends
     assert re.fullmatch(r"all done: 6 rounds are final, model sha256 [0-9a-f]{64}", last.pop())
+
+
+def test_a_member_exports_and_audits_it(place: Place, federation: str, tmp_path: Path) -> None:
+    said = json.loads(place.ok("status", federation, "--json", key=None))
+    assert (said["phase"], said["rounds"], len(said["members"])) == ("STOPPED", 6, MEMBERS)
+    out = place.ok("export", federation, tmp_path / "ward.safetensors", key=3)
+    assert said["model_digest"] in out
+    assert {k: v.shape for k, v in load_file(tmp_path / "ward.safetensors").items()} == {
+        "weight": (3, 4),
+        "bias": (3,),
+    }
+    app, anchors = place.folder / "app", tmp_path / "anchors.toml"
+    report = json.loads(place.ok("audit", federation, "--json", key=3, app=app, anchors=anchors))
+    assert (report["exit_code"], report["findings"], report["anchored"]) == (0, [], False)
+    assert {check["verdict"] for check in report["checks"]} == {"verified"}
+    shown = place.ok("audit", federation, key=3, app=app, trust=anchors)
+    assert "Every check holds." in shown
+    assert "Not checked" not in shown
+    less = place.run("audit", federation, key=None)
+    assert less.returncode == 3
+    assert "not checked: keys, initial model" in less.stdout
+    (tmp_path / "app.py").write_text(APP + "\n# and something else\n")
+    other = place.run("audit", federation, key=3, app=tmp_path)
+    assert other.returncode == 2, other.stdout
 
 
 def test_what_is_not_the_federation_is_refused(place: Place, federation: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hansa import encoding, errors
 from hansa.audit.anchors import Anchors, compare, read_anchors, write_anchors
-from hansa.audit.blobs import KEPT, STORE, Blobs
+from hansa.audit.blobs import KEPT, STORE, FolderBlobs
 from hansa.audit.report import Book, Report, exit_code
 from hansa.ledger.evm import Deployment
 from hansa.protocol import events as ev
@@ -102,7 +102,7 @@ def test_an_interrupt_is_not_swallowed() -> None:
 
 ANCHORS = Anchors(7, b"\1" * 20, b"\2" * 32, 2, b"\3" * 32)
 DEPLOYMENT = Deployment(7, b"\1" * 20, 1, bytes(20), (), Parameters(digest=b"\2" * 32), bytes(32))
-HASHES = [b"\5" * 32, b"\4" * 32, b"\3" * 32]
+HASHES = {0: b"\5" * 32, 1: b"\4" * 32, 2: b"\3" * 32}
 
 
 def test_anchors_are_read_as_written(tmp_path: Path) -> None:
@@ -165,16 +165,16 @@ def test_every_anchor_is_compared(changed: dict[str, object]) -> None:
 
 def test_blocks_after_the_anchor_are_not_anchored() -> None:
     book = Book()
-    assert not compare(ANCHORS, DEPLOYMENT, [*HASHES, bytes(32)], book)
+    assert not compare(ANCHORS, DEPLOYMENT, {**HASHES, 3: bytes(32)}, book)
     assert exit_code(book.report(anchored=False)) == 0
 
 
 # blobs
 
 
-def blobs(folder: Path, limit: int = 100) -> tuple[Blobs, Book]:
+def blobs(folder: Path, limit: int = 100) -> tuple[FolderBlobs, Book]:
     book = Book()
-    return Blobs(folder, Limits(blob=limit), book), book
+    return FolderBlobs(folder, Limits(blob=limit), book), book
 
 
 def keep(folder: Path, part: str, data: bytes, name: bytes | None = None) -> bytes:

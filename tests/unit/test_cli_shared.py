@@ -284,7 +284,7 @@ def test_a_model_that_the_chain_does_not_name_is_not_written(
 
 # what cannot be had
 
-READERS = [("status",), ("export", "m.safetensors")]
+READERS = [("status",), ("audit",), ("export", "m.safetensors")]
 
 
 def closed_port() -> str:

@@ -1,4 +1,4 @@
-"""The audit of a run: replay, decide again, open again, recompute. See `run.audit`."""
+"""The audit of a federation: replay, decide again, open again, recompute. See `run.audit`, `shared.audit_shared`."""
 
 from hansa.audit.anchors import Anchors, anchors_of, read_anchors, write_anchors
 from hansa.audit.report import Check, Report, exit_code

@@ -1,13 +1,15 @@
-"""The blobs of a run: what lies in the shared store and on the nodes' own disks. Only read, never trusted."""
+"""The blobs of a federation: in its store and, in a run folder, on the nodes' own disks. Only read, never trusted."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from hansa import encoding, errors
 from hansa.audit.report import Book, Forgotten
+from hansa.ports import Store
 from hansa.records import Limits
 from hansa.stores import parts
 
@@ -15,11 +17,66 @@ NAMES, PRESENT = "blobs hashed", "blobs present"
 STORE, KEPT = "store", "kept"
 
 
-class Blobs:
-    """Blobs by digest, from the store or else from the nodes' copies.
+class Blobs(Protocol):
+    """Blobs by digest.
 
     `forgiven` says why a blob may be missing, where the terms let it; it still counts as not checked.
     """
+
+    forgiven: str
+
+    def require(self, digest: bytes, subject: str, *parts: str) -> None:
+        """Note whether a blob lies in these parts; each is counted once."""
+
+    def get(self, digest: bytes) -> bytes:
+        """A blob, hashed. Raises `Unavailable` when it is nowhere, `Untrusted` when other bytes are there."""
+
+    def both(self, digest: bytes) -> bytes:
+        """As `get`, for a blob that the store and a node must hold."""
+
+
+class StoreBlobs:
+    """Blobs of a store that members share. Their own disks are out of reach: nothing there is required."""
+
+    def __init__(self, store: Store, limits: Limits, book: Book) -> None:
+        self._store = store
+        self._limits = limits
+        self._book = book
+        self._asked: set[bytes] = set()
+        self._hashed: set[bytes] = set()
+        self.forgiven = ""
+
+    def require(self, digest: bytes, subject: str, *parts: str) -> None:
+        """See `Blobs.require`."""
+        if STORE not in parts or digest in self._asked:
+            return
+        self._asked.add(digest)
+        with self._book.attempt(PRESENT, subject):
+            if self._store.has(digest):
+                self._book.passed(PRESENT)
+            else:
+                why = self.forgiven or f"the store lacks {digest.hex()}"
+                self._book.gap(PRESENT, f"{subject}: {why}", forgotten=bool(self.forgiven))
+
+    def get(self, digest: bytes) -> bytes:
+        """See `Blobs.get`."""
+        try:
+            data = self._store.get(digest, limit=self._limits.blob)
+        except errors.Unavailable as e:
+            raise (Forgotten(self.forgiven) if self.forgiven else e) from e
+        if digest not in self._hashed:
+            self._hashed.add(digest)
+            self._book.passed(NAMES)
+        return data
+
+    def both(self, digest: bytes) -> bytes:
+        """See `Blobs.both`."""
+        self.require(digest, "attachment", STORE)
+        return self.get(digest)
+
+
+class FolderBlobs:
+    """Blobs of a run folder, from the store or else from the nodes' copies."""
 
     def __init__(self, folder: Path, limits: Limits, book: Book) -> None:
         self._folder = folder

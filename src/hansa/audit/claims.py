@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from hansa import app, encoding, errors, runfolder
-from hansa.audit.chain import History
+from hansa.audit.decisions import History
 from hansa.audit.report import Book
 from hansa.crypto import sealing
 from hansa.protocol.audit import left_out, starved
@@ -101,7 +101,7 @@ def check_metrics(folder: Path, history: History, book: Book) -> None:
     if not (folder / "metrics.jsonl").is_file():
         return
     final = {r.round: r for r in history.story if r.outcome is Outcome.FINAL}
-    names = _names(history.state)
+    names = names_of(history.state)
     with book.attempt(METRICS, "metrics.jsonl", gaps=False):
         rows = runfolder.read_metrics(folder)
         for row in rows:
@@ -129,7 +129,7 @@ def check_summary(folder: Path, record: RunRecord, history: History, book: Book)
     with book.attempt(SUMMARY, "summary.json", gaps=False):
         said = json.loads(runfolder.read_file(path))
         state, story = history.state, history.story
-        names = _names(state)
+        names = names_of(state)
         members = {id: names[id] for id, m in sorted(state.members.items()) if m.role is Role.MEMBER}
         final = sum(r.outcome is Outcome.FINAL for r in story)
         facts: dict[str, Any] = {
@@ -159,16 +159,15 @@ def _compare(subject: str, said: Mapping[str, Any], facts: Mapping[str, Any], ch
             book.found(check, subject, f"{name} is {said[name]!r}, the chain says {fact!r}")
 
 
-def note_starved(record: RunRecord, history: History, book: Book) -> None:
-    """Flag members that were left out more often than not, and are not hostile by the run's settings."""
-    names = _names(history.state)
+def note_starved(history: History, names: Mapping[int, str], hostile: Collection[str], book: Book) -> None:
+    """Flag members that were left out more often than not, but for those known to be hostile."""
     for id, rounds in starved(history.story).items():
         name = names[id]
-        if name not in record.malicious:
+        if name not in hostile:
             book.note(f"{name} was left out in {rounds} rounds, more than half of those that it trained for")
 
 
-def _names(state: State) -> dict[int, str]:
+def names_of(state: State) -> dict[int, str]:
     """What the simulation calls its parties: members first, then servers."""
     members = {id: app.member_name(id) for id, m in state.members.items() if m.role is Role.MEMBER}
     return members | {id: f"s{id - len(members)}" for id in state.members.keys() - members.keys()}

@@ -36,14 +36,15 @@ class Check:
 class Report:
     """An audit's outcome. `notes` are flags that are no failures.
 
-    `anchored`: the last block is one that the user knew from elsewhere. Otherwise the run folder is
-    internally consistent only: whoever made it may have made all of it up.
+    `anchored`: the last block is one that the user knew from elsewhere. `unproven` says what nothing in the
+    report shows, and what would.
     """
 
     checks: tuple[Check, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     anchored: bool
+    unproven: str
 
 
 def exit_code(report: Report) -> int:
@@ -119,10 +120,10 @@ class Book:
             # Nobody can list what a damaged file makes the libraries below raise. It is never a pass.
             self.found(check, subject, f"cannot be read: {type(e).__name__}: {e}")
 
-    def report(self, *, anchored: bool) -> Report:
+    def report(self, *, anchored: bool, unproven: str = "") -> Report:
         """All entries, in the order of the checks' first ones."""
         checks = tuple(_check(name, line) for name, line in self._lines.items())
-        return Report(checks, tuple(self._findings), tuple(self._notes), anchored)
+        return Report(checks, tuple(self._findings), tuple(self._notes), anchored, unproven)
 
 
 def _check(name: str, line: _Line) -> Check:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from hansa import encoding, errors, wiring
 from hansa.audit.blobs import KEPT, STORE, Blobs
-from hansa.audit.chain import Round
+from hansa.audit.decisions import Round
 from hansa.audit.report import Book
 from hansa.crypto import sealing
 from hansa.ports import Scheme
@@ -66,6 +66,11 @@ class Keys:
         return self._schemes[id]
 
 
+def kept_from(terms: Terms, state: State) -> int:
+    """The first round whose blobs the terms say are kept; 0 where all are."""
+    return state.round - terms.retain_rounds if terms.retain_rounds else 0
+
+
 def _no_entropy(label: str, _n: int) -> bytes:
     raise errors.Misconfigured(f"an audit seals nothing, and needs no entropy for {label}")
 
@@ -85,21 +90,32 @@ class Rounds:
     kept_from: int = 0
     model: Checkpoint | None = field(default=None)
 
-    def begin(self) -> None:
+    def begin(self, made: Checkpoint | None = None) -> None:
         """The initial model: canonical, with a fresh optimiser, and of the digest in the terms.
 
-        That it comes from the app and the seed is attested by every node that derived it before it trained.
+        `made` is the one that the app makes from the seed. Without it that is attested by every node that
+        derived it before it trained.
         """
         self.book.expect(INITIAL, UPDATES, EVIDENCE, RELEASES, AGGREGATES)
         self._forgive(1)
         if self.kept_from > 1:
             self.book.note(f"blobs that no round from {self.kept_from} on used are {self.blobs.forgiven}")
+        if made is not None:
+            self._first(made)
+            return
         with self.book.attempt(INITIAL, "version 0"):
             first = self._decode(self.blobs.get(self.terms.initial))
             if ckpt.initial(self.terms.aggregation, first.model).digest != self.terms.initial:
                 raise errors.Untrusted("does not begin with a fresh optimiser", digest=self.terms.initial)
             self.model = first
             self.book.attested(INITIAL, "digest in the terms; its making from the seed was not repeated")
+
+    def _first(self, made: Checkpoint) -> None:
+        if made.digest == self.terms.initial:
+            self.book.passed(INITIAL)
+            self.model = made
+        else:
+            self.book.found(INITIAL, "version 0", "the app makes another one from the seed", made.digest)
 
     def check(self, round: Round) -> None:
         """Check one round's blobs; a final one moves `model` on."""
@@ -115,7 +131,11 @@ class Rounds:
                 pass
             return
         self._aggregate(state, ended.model, opened)
-        self._release(state, ended.model)
+        released = self._release(state, ended.model)
+        if self.model is None:
+            # The next round's base, although this round did not lead to it.
+            with self.book.attempt(AGGREGATES, f"round {state.round}"):
+                self.model = self._decode(released or self.blobs.get(ended.model))
 
     def note_times(self, round: Round) -> None:
         """Flag training times that are out of proportion to the data."""
@@ -158,9 +178,6 @@ class Rounds:
             else:
                 self.book.passed(AGGREGATES)
                 self.model = result
-        if self.model is None:
-            with self.book.attempt(AGGREGATES, subject):
-                self.model = self._decode(self.blobs.get(digest))
 
     def _advance(self, base: Checkpoint | None, state: State, opened: _Opened) -> Checkpoint | None:
         contributions = opened.contributions(state.current.selected)
@@ -176,8 +193,11 @@ class Rounds:
             raise
         return None if opened.incomplete else result
 
-    def _release(self, state: State, digest: bytes) -> None:
-        """The evidence names this round's facts, and the sealed model that it names opens to the digest."""
+    def _release(self, state: State, digest: bytes) -> bytes:
+        """The evidence names this round's facts, and the sealed model that it names opens to the digest.
+
+        Gives the model's bytes, none if they could not be had.
+        """
         current, subject = state.current, f"round {state.round}"
         sealed = b""
         self.blobs.require(current.evidence, f"evidence of {subject}", STORE, KEPT)
@@ -189,13 +209,15 @@ class Rounds:
             self.book.passed(EVIDENCE)
         if not sealed:
             self._gap(RELEASES, f"{subject}: no evidence says where its model lies")
-            return
+            return b""
         self.blobs.require(sealed, f"sealed model of {subject}", STORE, KEPT)
+        opened = b""
         with self.book.attempt(RELEASES, subject):
-            self._open_release(state, digest, self.blobs.get(sealed))
+            opened = self._open_release(state, digest, self.blobs.get(sealed))
             self.book.passed(RELEASES)
+        return opened
 
-    def _open_release(self, state: State, digest: bytes, blob: bytes) -> None:
+    def _open_release(self, state: State, digest: bytes, blob: bytes) -> bytes:
         readers, author = state.current.readers, state.current.leader
         assert author is not None
 
@@ -204,9 +226,11 @@ class Rounds:
                 state.domain, readers, author, state.version + 1, blob, self.blobs.both
             )
 
-        found = encoding.digest(self.keys.first(readers, opened_by))
+        opened = self.keys.first(readers, opened_by)
+        found = encoding.digest(opened)
         if found != digest:
             raise errors.Untrusted(f"opens to {found.hex()}, the chain says {digest.hex()}", digest=found)
+        return opened
 
 
 @dataclass(slots=True)

@@ -7,13 +7,18 @@ from pathlib import Path
 from hansa import errors, runfolder
 from hansa.audit import claims
 from hansa.audit.anchors import Anchors, compare
-from hansa.audit.blobs import Blobs
-from hansa.audit.chain import History, read_chain
+from hansa.audit.blobs import FolderBlobs
+from hansa.audit.chain import read_chain
+from hansa.audit.decisions import History
 from hansa.audit.report import Book, Progress, Report
-from hansa.audit.rounds import Keys, Rounds
+from hansa.audit.rounds import Keys, Rounds, kept_from
 from hansa.records import Limits
 from hansa.runfolder import RunRecord
 
+UNPROVEN = (
+    "whether this is the run that you think it is. The folder agrees with itself; whoever made it may have made "
+    "all of it up. Anchors from elsewhere settle that: --trust FILE."
+)
 CHAIN_FILE, RECORD_FILE = "chain.sqlite", "run.cbor"
 
 
@@ -31,7 +36,7 @@ def audit(folder: Path, anchors: Anchors | None = None, progress: Progress | Non
                 f"{folder} holds no run: {name} is missing", hint="Name the folder that `hansa run` wrote."
             )
     book, limits = Book(progress), Limits()
-    blobs = Blobs(folder, limits, book)
+    blobs = FolderBlobs(folder, limits, book)
     record: RunRecord | None = None
     book.expect(claims.RECORD)
     with book.attempt(claims.RECORD, RECORD_FILE, gaps=False):
@@ -46,18 +51,17 @@ def audit(folder: Path, anchors: Anchors | None = None, progress: Progress | Non
             anchored = compare(anchors, record.deployment, history.hashes, book)
         _contents(folder, record, history, blobs, limits, book)
     blobs.scan()
-    return book.report(anchored=anchored)
+    return book.report(anchored=anchored, unproven="" if anchored else UNPROVEN)
 
 
 def _contents(
-    folder: Path, record: RunRecord, history: History, blobs: Blobs, limits: Limits, book: Book
+    folder: Path, record: RunRecord, history: History, blobs: FolderBlobs, limits: Limits, book: Book
 ) -> None:
     claims.check_record(record, history, book)
     claims.check_app(folder, record, book)
     keys = claims.read_keys(folder, history, book)
-    window = record.terms.retain_rounds
-    kept_from = history.state.round - window if window else 0
-    rounds = Rounds(record.terms, blobs, Keys(record.terms, keys, limits), limits, book, kept_from)
+    kept = kept_from(record.terms, history.state)
+    rounds = Rounds(record.terms, blobs, Keys(record.terms, keys, limits), limits, book, kept)
     rounds.begin()
     for round in history.rounds:
         rounds.check(round)
@@ -65,4 +69,4 @@ def _contents(
     claims.check_export(folder, rounds.model, history, book)
     claims.check_metrics(folder, history, book)
     claims.check_summary(folder, record, history, book)
-    claims.note_starved(record, history, book)
+    claims.note_starved(history, claims.names_of(history.state), record.malicious, book)

@@ -61,6 +61,9 @@ AnyStoreUrl = Annotated[
 ReaderKey = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Key file of a member, to open what is sealed.")
 ]
+AnyAppFolder = Annotated[
+    Path | None, typer.Option("--app", metavar="APP", help="Folder with app.py of the terms.")
+]
 AppFolder = Annotated[Path, typer.Option("--app", metavar="APP", help="Folder with app.py of the terms.")]
 
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AnyName, AnyRpcUrl, AnyStoreUrl, ReaderKey
+from hansa.cli.connection import AnyName, AnyRpcUrl, AnyStoreUrl, ReaderKey, own_key
 from hansa.cli.console import console
-from hansa.cli.keys import PasswordFile, open_key
+from hansa.cli.keys import PasswordFile
 
 
 def export(
@@ -35,7 +35,7 @@ def export(
         raise errors.Misconfigured(f"{file} exists", hint="Name another file, or add --force.")
     if not file.absolute().parent.is_dir():
         raise errors.Misconfigured(f"there is no folder {file.parent}", hint="Make it first.")
-    own = None if key is None else open_key(key, password_file)
+    own = None if key is None else own_key(key, password_file)
     with source(name, rpc, store, own) as found:
         reading = found.read()
         model = found.model(reading)

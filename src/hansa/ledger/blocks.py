@@ -216,7 +216,7 @@ def simulate(state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, v
     state.lock_changes()
     before = state.snapshot()
     try:
-        computation = state.apply_transaction(_unsigned(state, sender, to, data, gas, value))
+        computation = state.apply_transaction(unsigned(state, sender, to, data, gas, value))
     except ValidationError as e:
         return Fault(-32000, str(e))
     finally:
@@ -235,7 +235,7 @@ def estimate(state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, v
     best = tried(gas)
     if isinstance(best, Fault):
         return best
-    low, high = _unsigned(state, sender, to, data, gas, value).intrinsic_gas - 1, gas
+    low, high = unsigned(state, sender, to, data, gas, value).intrinsic_gas - 1, gas
     guess = low + 1
     while high - low > high // 50:
         if isinstance(tried(guess), Fault):
@@ -246,11 +246,13 @@ def estimate(state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, v
     return high
 
 
-def _unsigned(
-    state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, value: int
+def unsigned(
+    state: StateAPI, sender: bytes, to: bytes, data: bytes, gas: int, value: int, price: int = 0
 ) -> SignedTransactionAPI:
+    """A transaction that needs no signature of its sender; `price` in wei for each gas."""
+    nonce = state.get_nonce(Address(sender))
     plain = BUILDER.create_unsigned_transaction(
-        nonce=state.get_nonce(Address(sender)), gas_price=0, gas=gas, to=Address(to), value=value, data=data
+        nonce=nonce, gas_price=price, gas=gas, to=Address(to), value=value, data=data
     )
     return cast(SignedTransactionAPI, SpoofTransaction(plain, from_=sender))
 
