@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +59,12 @@ class Journal(Wrapped):
         self.fed.changes += 1
         self.fuse.burn(lambda: self.inner.put(round, entries))
 
+    def hold(self, place: str, names: Iterable[str], round: int) -> None:
+        self.fuse.burn(lambda: self.inner.hold(place, names, round))
+
+    def unhold(self, gone: Iterable[tuple[str, str]]) -> None:
+        self.fuse.burn(lambda: self.inner.unhold(gone))
+
 
 class Disk:
     """The node's own blobs: `Store`, as far as a node uses it for these."""
@@ -75,6 +81,12 @@ class Disk:
         if digest not in self.blobs:
             raise errors.Unavailable("not on this disk")
         return self.blobs[digest]
+
+    def discard(self, digest: bytes) -> None:
+        self.fuse.burn(lambda: self.blobs.pop(digest, None))
+
+    def digests(self) -> frozenset[bytes]:
+        return frozenset(self.blobs)
 
 
 class Wire:
@@ -154,6 +166,16 @@ class StoreEnd:
     def has(self, digest: bytes) -> bool:
         self._reach()
         return digest in self.fed.wire.blobs
+
+    def discard(self, digest: bytes) -> None:
+        self._reach()
+        self.fed.count("forgotten")
+        self.fuse.burn(lambda: self.fed.wire.blobs.pop(digest, None))
+
+    def delete(self, key: str) -> None:
+        self._reach()
+        self.fed.count("forgotten")
+        self.fuse.burn(lambda: self.fed.wire.names.pop(key, None))
 
     def put_at(self, key: str, data: bytes) -> None:
         self._reach()

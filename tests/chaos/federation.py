@@ -64,6 +64,7 @@ def agreed(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
     terms = tiny.terms(
         parties,
         governance=governance,
+        retain_rounds=schedule.retain_rounds,
         training=Training(
             rounds=ROUNDS,
             min_members=least,

@@ -83,6 +83,7 @@ class Schedule:
     mode: str
     frugal: bool
     confirmations: int
+    retain_rounds: int
     quiet: int
     rates: Rates
     faults: tuple[Fault, ...]
@@ -107,6 +108,7 @@ def draw(seed: int) -> Schedule:
         mode="asynchronous" if rng.random() < 0.2 else "synchronous",
         frugal=rng.random() < 0.2,
         confirmations=confirmations,
+        retain_rounds=rng.choice((0, 0, 1, 2)),
         quiet=rng.randint(40, 250),
         rates=_rates(rng),
         faults=faults,
