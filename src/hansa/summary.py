@@ -237,10 +237,14 @@ def outcome_of(state: State) -> str:
     done, planned = state.version, state.parameters.rounds
     if state.phase is Phase.STOPPED:
         if done < planned:
-            return f"stopped after {done} of {planned} rounds, as most evaluators wished"
+            wished = 2 * state.current.stops > len(state.current.opened)
+            who = "as most evaluators wished" if wished else "by a motion of its members"
+            return f"stopped after {done} of {planned} rounds, {who}"
         return f"all {planned} rounds are final"
     if state.phase is Phase.PAUSED:
-        return f"PAUSED after {done} of {planned} rounds: {state.voids} rounds in a row failed"
+        failed = state.voids >= state.parameters.max_voids
+        why = f"{state.voids} rounds in a row failed" if failed else "by a motion of its members"
+        return f"PAUSED after {done} of {planned} rounds: {why}"
     return f"at work: {done} of {planned} rounds are final"
 
 

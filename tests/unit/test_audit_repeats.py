@@ -153,3 +153,17 @@ def test_a_call_through_another_contract_is_a_gap_and_the_rest_is_still_decided(
     assert verdict(report, "transactions repeated") == "unavailable"
     assert next(c.count for c in report.checks if c.name == "joins") == 4, "after the gap"
     assert verdict(report, "contract's state") == "attested"
+
+
+def test_what_nodes_forget_by_the_terms_is_a_gap_that_says_so(tmp_path: Path) -> None:
+    with embedded(tmp_path) as chain:
+        made = found(chain, tmp_path, lambda: chain.time, rounds=4, retain_rounds=1)
+        made.start()
+        made.run()
+        report = audited(made)
+    assert report.findings == ()
+    (present,) = (check for check in report.checks if check.name == "blobs present")
+    assert present.verdict == "unavailable"
+    assert "not kept by the terms (retain_rounds = 1)" in present.note
+    (aggregates,) = (check for check in report.checks if check.name == "aggregates recomputed")
+    assert aggregates.count == 2, "rounds 3 and 4"

@@ -18,7 +18,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 from tests.shared import START, Shared, embedded, found, served
 
-from hansa import errors
+from hansa import errors, motions, wiring
 from hansa.cli import main as cli
 from hansa.cli import status
 from hansa.cli.connection import Reached
@@ -29,7 +29,7 @@ from hansa.ledger.embedded import Chain
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol.model import to_arrays
-from hansa.records import Limits
+from hansa.records import Limits, Motion
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def hansa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 def following(shared: Shared, clock: int | None = None) -> Following:
     return Following(
-        Reached(shared.federation, shared.rpc, None),  # type: ignore[arg-type]
+        Reached(shared.federation, shared.rpc, wiring.store(str(shared.store))),
         clock=shared.clock if clock is None else lambda: clock,
     )
 
@@ -186,6 +186,34 @@ def test_after_a_reorganisation_nothing_is_left_of_what_is_gone(fresh: Shared) -
     )
     assert after.story[-1].committed == set()
     assert len(after.story) == 1
+
+
+def test_open_motions_are_shown_until_they_are_carried(fresh: Shared) -> None:
+    fresh.start()
+    store, state = wiring.store(str(fresh.store)), fresh.ledger(fresh.owner).view().state
+    what = motions.Proposed(Motion.PAUSE, bytes(20), bytes(32))
+    for id in (0, 2):
+        motions.sign(store, state, what, id, fresh.keys[id].signer)
+    reading = following(fresh).read()
+    (said,) = describe(reading)["motions"]
+    assert (said["kind"], said["signed_by"], said["missing"]) == ("pause", [0, 2], 1)
+    assert f"{said['motion']} pause: the running round is lost" in shown(reading)
+    motions.sign(store, state, what, 3, fresh.keys[3].signer)
+    (motion,) = motions.open_motions(store, state)
+    fresh.ledger(fresh.owner).submit(motions.carried(motion))
+    reading = following(fresh).read()
+    assert describe(reading)["motions"] == []
+    assert "PAUSED after 0 of 2 rounds: by a motion of its members" in line(reading)
+
+
+def test_a_store_that_fails_hides_motions_only(fresh: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise errors.Unavailable("the store is away")
+
+    monkeypatch.setattr("hansa.cli.following.open_motions", away)
+    reading = following(fresh).read()
+    assert describe(reading)["motions"] is None
+    assert "does not answer" in shown(reading)
 
 
 def test_watch_tells_changes_once_and_ends_with_the_federation(

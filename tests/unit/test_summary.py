@@ -60,16 +60,19 @@ def test_every_fault_has_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "version", "voids", "words"),
+    ("phase", "version", "voids", "stops", "words"),
     [
-        (Phase.STOPPED, 20, 0, "all 20 rounds are final"),
-        (Phase.STOPPED, 7, 0, "stopped after 7 of 20 rounds, as most evaluators wished"),
-        (Phase.PAUSED, 3, 2, "PAUSED after 3 of 20 rounds: 2 rounds in a row failed"),
-        (Phase.VERIFY, 3, 0, "at work: 3 of 20 rounds are final"),
+        (Phase.STOPPED, 20, 0, 0, "all 20 rounds are final"),
+        (Phase.STOPPED, 7, 0, 1, "stopped after 7 of 20 rounds, as most evaluators wished"),
+        (Phase.STOPPED, 7, 0, 0, "stopped after 7 of 20 rounds, by a motion of its members"),
+        (Phase.PAUSED, 3, 2, 0, "PAUSED after 3 of 20 rounds: 2 rounds in a row failed"),
+        (Phase.PAUSED, 3, 1, 0, "PAUSED after 3 of 20 rounds: by a motion of its members"),
+        (Phase.VERIFY, 3, 0, 0, "at work: 3 of 20 rounds are final"),
     ],
 )
-def test_outcome(phase: Phase, version: int, voids: int, words: str) -> None:
-    state = State(Parameters(bytes(32)), frozenset(), bytes(20), bytes(32), bytes(32))
+def test_outcome(phase: Phase, version: int, voids: int, stops: int, words: str) -> None:
+    state = State(Parameters(bytes(32), max_voids=2), frozenset(), bytes(20), bytes(32), bytes(32))
+    state = replace(state, current=replace(state.current, stops=stops))
     assert outcome_of(replace(state, phase=phase, version=version, voids=voids)) == words
 
 

@@ -9,11 +9,14 @@ from dataclasses import replace
 from hansa import errors
 from hansa.cli.connection import Reached
 from hansa.cli.models import current, released
+from hansa.cli.motions import fields
 from hansa.cli.reading import Reading, names_of
 from hansa.crypto import sealing
 from hansa.ledger.evm import Fold
+from hansa.motions import open_motions
 from hansa.protocol.events import Event
 from hansa.protocol.history import RoundStory, tell
+from hansa.protocol.state import State
 from hansa.records import Model
 from hansa.signers.keystore import MemberKey
 
@@ -49,7 +52,17 @@ class Following:
             view = self._fold.view(lambda: 0)
         block_time, names = view.now, names_of(view.state)
         view = replace(view, now=max(block_time, self._clock()))
-        return Reading(str(federation.address), federation.terms, view, self._story, names, block_time)
+        subject, motions = str(federation.address), self._motions(view.state)
+        return Reading(
+            subject, federation.terms, view, self._story, names, block_time, run=None, motions=motions
+        )
+
+    def _motions(self, state: State) -> tuple[dict[str, object], ...] | None:
+        store = self._reached.store
+        try:
+            return tuple(fields(store, state, motion) for motion in open_motions(store, state))
+        except errors.Unavailable:
+            return None
 
     def model(self, reading: Reading) -> Model:
         """See `Source.model`: from the store, opened with the sealing key of one of its readers."""

@@ -133,7 +133,7 @@ def motions(
         state = Fold(it.rpc, it.federation.deployment).view(lambda: 0).state
         found = mo.open_motions(it.store, state)
         if json:
-            print_json([_fields(it.store, state, m) for m in found])
+            print_json([fields(it.store, state, m) for m in found])
             return
         for m in found:
             signers = ", ".join(map(str, m.signatures))
@@ -234,7 +234,8 @@ def _waits(missing: int) -> str:
     return f"{missing} more must sign"
 
 
-def _fields(store: Store, state: State, motion: mo.Open) -> dict[str, object]:
+def fields(store: Store, state: State, motion: mo.Open) -> dict[str, object]:
+    """A motion for programs."""
     from hansa import motions as mo
 
     return {

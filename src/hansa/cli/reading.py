@@ -37,7 +37,8 @@ class Run:
 class Reading:
     """A federation as it stands. `subject` is what the user called it, `run` None on a shared chain.
 
-    Times are those of the chain; `block_time` is that of its newest block.
+    Times are those of the chain; `block_time` is that of its newest block. `motions` wait for signatures; None
+    where the store, in which they lie, does not answer.
     """
 
     subject: str
@@ -47,6 +48,7 @@ class Reading:
     names: Mapping[int, str]
     block_time: int
     run: Run | None = None
+    motions: tuple[Mapping[str, Any], ...] | None = ()
 
     def name(self, id: int) -> str:
         """A party's name."""

@@ -52,6 +52,7 @@ def describe(reading: Reading) -> dict[str, Any]:
         "members": [_row(reading, m) for m in _members(state)],
         "invited": ["0x" + who.hex() for who in sorted(state.invited)],
         "motions_carried": state.motions,
+        "motions": None if reading.motions is None else [dict(motion) for motion in reading.motions],
     }
 
 
@@ -104,6 +105,13 @@ def page(reading: Reading) -> RenderableType:
     table.add_row("chain", f"block {reading.view.block}{age}, 0x{reading.view.block_hash.hex()}")
     if state.invited:
         table.add_row("not joined", ", ".join("0x" + who.hex() for who in sorted(state.invited)))
+    if reading.motions is None:
+        table.add_row("motions", "the store, where they wait for signatures, does not answer")
+    for motion in reading.motions or ():
+        waits = (
+            f"{motion['missing']} more must sign" if motion["missing"] else "complete, to be brought on chain"
+        )
+        table.add_row("motion", f"{motion['motion']} {motion['means']}; {waits}")
     parts: list[RenderableType] = [table, "", _member_table(reading)]
     if run is not None and state.phase not in ENDED and not run.running:
         again = command(run.folder)
