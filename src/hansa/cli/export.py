@@ -26,7 +26,7 @@ def export(
 
     That of a federation on a shared chain lies sealed in the store: it takes the key of one of its readers.
     """
-    from hansa.cli.reading import source
+    from hansa.cli.reading import SHARED, source
     from hansa.protocol.model import parameters, to_safetensors
     from hansa.records import Phase
     from hansa.runfolder import write_atomically
@@ -35,7 +35,8 @@ def export(
         raise errors.Misconfigured(f"{file} exists", hint="Name another file, or add --force.")
     if not file.absolute().parent.is_dir():
         raise errors.Misconfigured(f"there is no folder {file.parent}", hint="Make it first.")
-    own = None if key is None else own_key(key, password_file)
+    # A run folder has its keys in it, whatever member.toml names.
+    own = None if key is None or not name.startswith(SHARED) else own_key(key, password_file)
     with source(name, rpc, store, own) as found:
         reading = found.read()
         model = found.model(reading)
