@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from tests.shared import Shared, embedded, found, served
 
-from hansa import encoding, wiring
+from hansa import encoding, errors, wiring
 from hansa.app import app_digest
+from hansa.audit.claims import check_consents
+from hansa.audit.decisions import History
+from hansa.audit.report import Book
 from hansa.cli import main as cli
 from hansa.cli.explanation import page
 from hansa.member import consented
@@ -103,3 +106,24 @@ def test_the_page_says_when_updates_leave_the_store(fresh):
     terms = fresh.federation.terms
     assert "Nothing in it is ever deleted" in page(terms, 4)
     assert "3 rounds after its last use" in page(replace(terms, retain_rounds=3), 4)
+
+
+@pytest.mark.parametrize("page_of", ["these terms", "other terms", "nothing"])
+def test_the_audit_reads_what_was_agreed_to(fresh, page_of):
+    terms = fresh.federation.terms
+    told = terms if page_of == "these terms" else replace(terms, name="other")
+    text = page(told, 4).encode()
+    history = History(fresh.ledger(fresh.owner).view().state)
+    history.consents[0] = encoding.digest(text)
+    book = Book(None)
+
+    def fetch(_digest: bytes) -> bytes:
+        if page_of == "nothing":
+            raise errors.Unavailable("the store has no such page")
+        return text
+
+    check_consents(history, terms, fetch, {0: "m0", 1: "m1"}, book)
+    (check,) = book.report(anchored=False).checks
+    verdicts = {"these terms": "verified", "other terms": "failed", "nothing": "unavailable"}
+    assert (check.name, check.verdict) == ("consents", verdicts[page_of])
+    assert "no consent on the chain: m1" in str(book.report(anchored=False))

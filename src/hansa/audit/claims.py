@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.history import RoundStory
 from hansa.protocol.model import to_safetensors
 from hansa.protocol.state import State
-from hansa.records import Limits, Outcome, Role
+from hansa.protocol.terms import terms_digest
+from hansa.records import Limits, Outcome, Role, Terms
 from hansa.runfolder import RunRecord
 
-APP, RECORD, KEYS = "app", "run record", "keys"
+APP, RECORD, KEYS, CONSENTS = "app", "run record", "keys", "consents"
 EXPORT, METRICS, SUMMARY = "exported model", "metrics", "summary"
 
 
@@ -157,6 +158,21 @@ def _compare(subject: str, said: Mapping[str, Any], facts: Mapping[str, Any], ch
             book.passed(check)
         else:
             book.found(check, subject, f"{name} is {said[name]!r}, the chain says {fact!r}")
+
+
+def check_consents(
+    history: History, terms: Terms, fetch: Callable[[bytes], bytes], names: Mapping[int, str], book: Book
+) -> None:
+    """What a member signed as consent must be a page that names these terms."""
+    named = terms_digest(terms).hex().encode()
+    for id, digest in history.consents.items():
+        with book.attempt(CONSENTS, f"member {id}"):
+            if named not in fetch(digest):
+                raise errors.Untrusted("agreed to something that does not name these terms", digest=digest)
+            book.passed(CONSENTS)
+    without = [names[id] for id in names if id not in history.consents]
+    if without:
+        book.note(f"no consent on the chain: {', '.join(without)}")
 
 
 def note_starved(history: History, names: Mapping[int, str], hostile: Collection[str], book: Book) -> None:

@@ -15,11 +15,11 @@ from hansa.ledger.follower import Log
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.audit import counts
-from hansa.protocol.events import Ended, Event
+from hansa.protocol.events import Ended, Event, Recorded
 from hansa.protocol.fold import evolve
 from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.state import State
-from hansa.records import Terms
+from hansa.records import RecordKind, Terms
 
 CODE, CALLS = "contract", "transactions decided"
 REFUSALS, IDLE = "refusals", "calls without effect"
@@ -35,13 +35,17 @@ class Round:
 
 @dataclass(slots=True)
 class History:
-    """What replay and rules made of the chain so far; `gas` by function, `hashes` of blocks by their numbers."""
+    """What replay and rules made of the chain so far.
+
+    `gas` by function, `hashes` of blocks by their numbers, `consents`: by id, digest of what was agreed to.
+    """
 
     state: State
     rounds: list[Round] = field(default_factory=list)
     story: tuple[RoundStory, ...] = ()
     gas: Counter[str] = field(default_factory=Counter)
     hashes: dict[int, bytes] = field(default_factory=dict)
+    consents: dict[int, bytes] = field(default_factory=dict)
     deployed: bool = False
 
     def fold(self, events: Sequence[Event]) -> None:
@@ -49,6 +53,8 @@ class History:
         for event in events:
             if isinstance(event, Ended):
                 self.rounds.append(Round(self.state, event))
+            if isinstance(event, Recorded) and event.kind == RecordKind.CONSENT:
+                self.consents[event.id] = event.digest
             self.state = evolve(self.state, event)
             self.story = tell(self.story, event)
 

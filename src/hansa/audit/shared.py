@@ -88,6 +88,7 @@ def audit_shared(
         rounds.note_times(round)
     book.expect(NAMES, PRESENT)
     names = {m.id: member_name(m.id) for m in history.state.members.values() if m.role is Role.MEMBER}
+    claims.check_consents(history, federation.terms, blobs.get, names, book)
     claims.note_starved(history, names, (), book)
     unproven = ""
     if not anchored:
