@@ -3,8 +3,10 @@
     HansaError
     + Refused        the federation's rules say no; one subclass a contract revert code
     + Unavailable    a chain, store or peer does not answer now: try again later
+      + Missing      the store answers, and does not have it
     + Untrusted      another party's bytes are wrong: keep the digest as evidence
     + Misconfigured  found before anything started: the user's files or flags are wrong
+      + AppFailed    the user's app.py raised an error
 
 Whose fault it is stands in the type. `hint` says what to do about it.
 """
@@ -26,6 +28,10 @@ class Unavailable(HansaError):
     """A chain, store or peer does not answer; the same call may succeed later."""
 
 
+class Missing(Unavailable):
+    """A store answers, and holds nothing under this name yet."""
+
+
 class Untrusted(HansaError):
     """Bytes from another party are not what they claim to be."""
 
@@ -36,6 +42,10 @@ class Untrusted(HansaError):
 
 class Misconfigured(HansaError):
     """The user's terms, configuration or command line cannot be used."""
+
+
+class AppFailed(Misconfigured):
+    """The app's own code raised an error while it trained or evaluated."""
 
 
 class Refused(HansaError):

@@ -16,11 +16,11 @@ from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
 from hansa.node.onion import Onion
 from hansa.node.world import Identity, World
-from hansa.ports import Ledger, Store, Trainer, View
+from hansa.ports import Ledger, Store, Trainer
 from hansa.protocol import messages as msg
 from hansa.protocol.model import parameters
 from hansa.protocol.state import Member, State
-from hansa.records import Limits, Phase, RecordKind, Role, Standing
+from hansa.records import Limits, RecordKind, Role, Standing
 from hansa.signers.keystore import MemberKey, onion_seed
 
 NAME = "me"
@@ -92,8 +92,12 @@ def open_node(
     home: Path,
     ledger: Ledger,
     trainer: Callable[[int], Trainer],
+    *,
+    relay: bool = True,
 ) -> Node:
     """The node of the key's owner; `trainer` makes the trainer of an id, `home` holds what must not be lost.
+
+    With `relay` it brings the messages of others to the chain too.
 
     Raises `Misconfigured` when the key is no member's, or its home belongs to another.
     """
@@ -144,6 +148,7 @@ def open_node(
         training_data=f"{NAME}/train",
         validation_data=f"{NAME}/validation",
         trains=member.role is Role.MEMBER,
+        relay=relay,
     )
     return Node(me, terms, world)
 
@@ -156,44 +161,18 @@ def ledger_of(
     *,
     interval: float,
     confirmations: int = 0,
+    wait: bool = True,
 ) -> EvmLedger:
-    """The federation's contract, seen every `interval` seconds, called from the key's own account."""
+    """The federation's contract, seen every `interval` seconds, called from the key's own account.
+
+    A block counts when so many `confirmations` follow it. `wait`: calls wait for that too.
+    """
     fold = Fold(rpc, federation.deployment, confirmations=confirmations, interval=interval)
-    return EvmLedger(rpc, federation.deployment, fold, key.signer, clock, confirmations=confirmations)
+    depth = confirmations if wait else 0
+    return EvmLedger(rpc, federation.deployment, fold, key.signer, clock, confirmations=depth)
 
 
 def outside(state: State, id: int) -> bool:
     """Whether a member has left or was voted out, and no round runs any more in which it has a part."""
     member = state.members[id]
     return member.role is Role.MEMBER and not member.member and id not in state.current.roster
-
-
-def serve(
-    node: Node,
-    *,
-    stopped: Callable[[], bool],
-    pause: Callable[[], object],
-    say: Callable[[View, list[str]], None],
-) -> View | None:
-    """Step the node until there is nothing more to do, and give the last state; None if `stopped` says so first.
-
-    That is when the federation has stopped, or its member has left or was voted out.
-
-    `pause` waits between two looks when there was nothing to do. `say` hears of each look: the state, and what
-    the node noticed since the last one.
-    """
-    heard = 0
-    while not stopped():
-        done = node.step()
-        try:
-            view = node.world.ledger.view()
-        except errors.Unavailable:
-            pause()
-            continue
-        say(view, node.findings[heard:])
-        heard = len(node.findings)
-        if view.state.phase is Phase.STOPPED or outside(view.state, node.me.id):
-            return view
-        if not done:
-            pause()
-    return None

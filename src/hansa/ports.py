@@ -18,12 +18,16 @@ the label; a simulation derives them from its seed and the label, so that a run 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The federation at one block that the ledger calls final, and the chain's time now."""
+    """The federation at one block that the ledger calls final, and the chain's time now.
+
+    `stamped`: when the newest block was made, in its maker's words; 0 where that is not known.
+    """
 
     state: State
     now: int
     block: int
     block_hash: bytes
+    stamped: int = 0
 
 
 class Ledger(Protocol):

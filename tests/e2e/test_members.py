@@ -9,6 +9,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from place import APP, PROGRAM, Place, terms
@@ -22,6 +25,16 @@ MEMBERS = 5
 
 def agreed(_addresses: list[str]) -> str:
     return terms("peers", rounds=6, training="min_members = 4", selection="assume_malicious = 0.2")
+
+
+def own_file(place: Place, federation: str, id: int) -> Path:
+    """The member.toml of one that reaches the chain by two addresses."""
+    other = place.rpc.replace("127.0.0.1", "localhost")
+    lines = [f'federation = "{federation}"', f'rpc = ["{place.rpc}", "{other}"]', 'password_file = "password"',
+             f'key = "m{id}.key"', f'data = "m{id}.npz"', f'home = "home{id}"', 'app = "app"', "look = 0.1",
+             "health = 0", "json_logs = true", 'store = "store"']  # fmt: skip
+    (place.folder / "member.toml").write_text("\n".join(lines))
+    return place.folder / "member.toml"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +64,14 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
         [*PROGRAM, *place.words("status", federation, "--watch", key=None, look=0.1)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    nodes = [place.trains(federation, i) for i in range(MEMBERS)]
+    nodes = [place.trains(federation, i) for i in range(MEMBERS - 1)]
+    words = [*PROGRAM, "node", "--config", str(own_file(place, federation, MEMBERS - 1))]
+    by_file = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    nodes.append(by_file)
+    lines: list[dict[str, Any]] = []
+    assert by_file.stderr is not None
+    reader = Thread(target=lambda: lines.extend(map(json.loads, by_file.stderr or ())))
+    reader.start()
     try:
         # One is stopped in the middle and started again; while it runs, a second one is refused.
         while not (place.folder / "home2" / "journal.sqlite").exists():
@@ -61,11 +81,28 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
                            home=place.folder / "home2")  # fmt: skip
         assert second.returncode == 2
         assert "another node is at work" in second.stderr
+        second = place.run("node", federation, key=2, app=place.folder / "app", data=place.folder / "m2.npz",
+                           home=place.folder / "elsewhere")  # fmt: skip
+        assert second.returncode == 2
+        assert "at work on this machine, with another home" in " ".join(second.stderr.split())
+        while not (said := [line["text"] for line in lines if line["event"] == "health"]):
+            assert by_file.poll() is None
+            time.sleep(0.1)
+        matched = re.search(r"http://127\.0\.0\.1:\d+", said[0])
+        assert matched is not None
+        with urlopen(f"{matched[0]}/healthz") as answer:
+            assert json.load(answer)["member"] == MEMBERS - 1
+        with urlopen(f"{matched[0]}/metrics") as answer:
+            assert b"hansa_well 1.0" in answer.read()
         nodes[2].send_signal(signal.SIGTERM)
         assert nodes[2].communicate(timeout=60)[0].splitlines()[-1] == "stopped; start it again to go on"
         assert nodes[2].returncode == 0
         nodes[2] = place.trains(federation, 2)
-        ends = [node.communicate(timeout=240)[0] for node in nodes]
+        ends = [node.communicate(timeout=240)[0] for node in nodes[:-1]]
+        by_file.wait(240)
+        reader.join()
+        assert by_file.stdout is not None
+        ends.append(by_file.stdout.read())
         watched = watch.communicate(timeout=60)[0].splitlines()
     finally:
         for node in [*nodes, watch]:
@@ -73,6 +110,8 @@ def test_five_members_train_one_model(place: Place, federation: str) -> None:
     assert watch.returncode == 0, watched
     assert "round 1, COMMIT, no leader yet, waiting: commit of " in watched[0]
     assert watched[-1].endswith("all 6 rounds are final")
+    assert {line["phase"] for line in lines if line["event"] == "phase"} >= {"COMMIT", "VERIFY", "STOPPED"}
+    assert {line["member"] for line in lines if line["event"] == "phase"} == {MEMBERS - 1}
     last = {out.splitlines()[-1] for out in ends}
     assert len(last) == 1, ends
     assert re.fullmatch(r"all done: 6 rounds are final, model sha256 [0-9a-f]{64}", last.pop())

@@ -153,9 +153,19 @@ def reached(name: str, rpc: Sequence[str], store: str) -> Iterator[Reached]:
 
 @contextmanager
 def opened(
-    name: str, rpc: Sequence[str], store: str, key: Path, password_file: Path | None, *, look: float = 0.0
+    name: str,
+    rpc: Sequence[str],
+    store: str,
+    key: Path,
+    password_file: Path | None,
+    *,
+    look: float = 0.0,
+    wait: bool = True,
 ) -> Iterator[Open]:
-    """The federation, checked against its chain, and the ledger under the key's account."""
+    """The federation, checked against its chain, and the ledger under the key's account.
+
+    `wait`: a call is over when its block is as deep as `confirmations` in member.toml say.
+    """
     from hansa.federation import read_address
     from hansa.member import ledger_of
 
@@ -169,6 +179,7 @@ def opened(
             lambda: int(time.time()),
             interval=look,
             confirmations=own_file().confirmations,
+            wait=wait,
         )
         yield Open(it.federation, own, ledger, it.store)
 

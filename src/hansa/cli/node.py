@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, opened
+from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, log, opened
 from hansa.cli.console import console
 from hansa.cli.keys import PasswordFile
 
 if TYPE_CHECKING:
-    from hansa.ports import Trainer, View
+    from hansa.ports import Trainer
 
 HOMES = Path("~/.local/share/hansa")
 LOOK = 1.0
@@ -44,37 +40,71 @@ def node(
     look: Annotated[
         float, typer.Option("--look", min=0.01, help="Seconds between two looks at the chain.")
     ] = LOOK,
+    relay: Annotated[
+        bool,
+        typer.Option("--relay/--no-relay", help="Bring others' messages to the chain too, at your cost."),
+    ] = True,
+    health: Annotated[
+        int | None,
+        typer.Option(
+            "--health",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Serve /healthz and /metrics on this port of 127.0.0.1; 0 takes a free one and says which.",
+        ),
+    ] = None,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="Log one JSON object a line, on standard error.")
+    ] = False,
     password_file: PasswordFile = None,
 ) -> None:
     """Take part until the federation stops: train, evaluate, lead, verify, as the terms say.
 
-    SIGTERM and Ctrl-C end it after the current step; started again, it goes on from its journal.
+    SIGTERM and Ctrl-C end it after the current step; started again, it goes on from its journal. Where chain or
+    store do not answer, it waits for them.
     """
     from hansa import member
+    from hansa.cli import logs
+    from hansa.health import served
+    from hansa.node import alone
+    from hansa.node.meter import Meter, MeteredLedger, MeteredStore, MeteredTrainer
     from hansa.records import Phase
+    from hansa.serving import Service
 
+    logs.begin(as_json=json_logs)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with opened(name, rpc, store, key, password_file, look=look) as it:
-        whose = f"{it.federation.deployment.contract.hex()}-{it.key.signer.address.hex()}"
-        folder = home or HOMES.expanduser() / whose
-        with _alone(folder):
-            running = member.open_node(
-                it.federation,
-                it.key,
-                it.store,
-                folder,
-                it.ledger,
-                lambda id: _trainer(it, app, data, id),
+    meter = Meter()
+    with ExitStack() as held:
+        it = held.enter_context(opened(name, rpc, store, key, password_file, look=look, wait=False))
+        contract, address = it.federation.deployment.contract, it.key.signer.address
+        folder = home or HOMES.expanduser() / f"{contract.hex()}-{address.hex()}"
+        held.enter_context(alone.locked(folder, contract, address))
+        running = member.open_node(
+            it.federation,
+            it.key,
+            MeteredStore(it.store, meter),
+            folder,
+            MeteredLedger(it.ledger, meter),
+            lambda id: MeteredTrainer(_trainer(it, app, data, id), meter),
+            relay=relay,
+        )
+        held.callback(running.world.journal.close)
+        held.callback(running.world.trainer.close)
+        service = Service(running, meter, look=look)
+        if health is not None:
+            port = held.enter_context(served(service, lambda: it.ledger.gas, health))
+            log.info(
+                f"health and metrics: http://127.0.0.1:{port}/healthz and /metrics", extra={"event": "health"}
             )
-            try:
-                last = member.serve(
-                    running, stopped=stop.is_set, pause=lambda: stop.wait(look), say=_Voice(running.me.id)
-                )
-            finally:
-                running.world.trainer.close()
-                running.world.journal.close()
+        try:
+            last = service.run(stop.is_set, stop.wait)
+        except errors.HansaError as e:
+            if json_logs:
+                log.error(f"{e} {e.hint}".strip(), extra={"event": "failed"})
+            raise
     if last is None:
         console().print("stopped; start it again to go on")
     elif last.state.phase is Phase.STOPPED:
@@ -93,40 +123,3 @@ def _trainer(it: Open, app: Path, data: Path | None, id: int) -> Trainer:
             "a member trains on rows of its own, and no --data names them", hint="Add --data PATH."
         )
     return member.trainer_of(it.federation, app, data, id)
-
-
-class _Voice:
-    """One line when the round or phase changes, and one for each thing that the node notices."""
-
-    def __init__(self, id: int) -> None:
-        self._id = id
-        self._at: tuple[int, int] | None = None
-
-    def __call__(self, view: View, findings: list[str]) -> None:
-        state = view.state
-        out = console(stderr=True)
-        if (state.round, state.phase) != self._at:
-            self._at = (state.round, state.phase)
-            moment = time.strftime("%H:%M:%S")
-            out.print(f"{moment} member {self._id}: round {state.round}, {state.phase.name}", soft_wrap=True)
-        for text in findings:
-            out.print(f"member {self._id}: {text}", soft_wrap=True, markup=False)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Keep a second node of the same member out: it might sign another message for the same slot."""
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(home, os.O_RDONLY)
-    except OSError as e:
-        raise errors.Misconfigured(f"cannot use {home}: {e.strerror}", hint="Name another --home.") from e
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise errors.Misconfigured(
-            f"another node is at work in {home}", hint="One node a member: stop it first."
-        ) from None
-    finally:
-        os.close(handle)

@@ -108,7 +108,8 @@ class Fold:
             self._catch_up()
             self._asked = self._monotonic()
         head = self._follower.head
-        return View(self._states[-1][1], max(head.timestamp, clock()), head.number, head.hash)
+        now = max(head.timestamp, clock())
+        return View(self._states[-1][1], now, head.number, head.hash, head.timestamp)
 
     def expire(self, block: int | None = None) -> None:
         """Ask the chain at the next view: something was sent, and came into this block."""
@@ -143,7 +144,10 @@ class Fold:
 
 
 class EvmLedger:
-    """A `Ledger` of one sender's account over a shared fold; `confirmations` are those of the fold."""
+    """A `Ledger` of one sender's account over a shared fold; `gas` is what its calls have used.
+
+    `submit` waits until so many `confirmations` follow its blocks.
+    """
 
     def __init__(
         self,
@@ -164,6 +168,7 @@ class EvmLedger:
             rpc, account, deployment.chain_id, confirmations=confirmations, habits=fold.habits
         )
         self._turns = fold.turns
+        self.gas = 0
 
     def view(self) -> View:
         """The newest final state, and the chain's time."""
@@ -180,6 +185,7 @@ class EvmLedger:
         for receipt in self._sender.send(sent):
             if isinstance(receipt, errors.HansaError):
                 raise receipt
+            self.gas += receipt.gas
             self._fold.expire(receipt.block)
 
     def dry_run(self, call: msg.Call) -> list[int]:

@@ -10,6 +10,7 @@ from hansa import encoding, errors
 from hansa.app import EvaluateTask, TrainTask, training_seed
 from hansa.node import late
 from hansa.node.blobs import Blobs
+from hansa.node.evaluating import evaluate
 from hansa.node.messages import Messages, proposal_of
 from hansa.node.models import Models, result_key
 from hansa.node.retention import Retention
@@ -42,6 +43,7 @@ class Node:
         self._unfit = 0
         findings = Findings()
         self.findings = findings.texts
+        self.news = findings.news
         self._note = findings.note
         self.retention = Retention(terms, world, findings, me.id)
         self.blobs = Blobs(terms, world, findings, self.retention)
@@ -159,8 +161,9 @@ class Node:
         if journal.get(state.round, "commit") is None:
             try:
                 update, residual = self._late_update(state) or self._train_update(view)
-            except errors.Untrusted as e:
-                self._note(f"round {state.round}: own training gave no usable update: {e}")
+            except (errors.Untrusted, errors.AppFailed) as e:
+                # The node has other duties in this round; the next one may go better.
+                self._note(f"round {state.round}: own training gave no usable update: {e} {e.hint}".strip())
                 self._unfit = state.round
                 return True
             training = self.terms.training
@@ -234,13 +237,15 @@ class Node:
             params=self.terms.training.params,
             round=state.round,
         )
-        before, *after = self.world.trainer.evaluate(task)
-        judged = dict(zip(seen, after, strict=True))
+        before, *after = evaluate(self.world.trainer, task, self._note)
+        judged = {id: found for id, found in zip(seen, after, strict=True) if before and found}
         metric = self.terms.selection.metric
-        values = [stopping.gain(metric, before, judged[id]) if id in judged else 0.0 for id in targets]
+        values = [stopping.gain(metric, before or {}, judged[id]) if id in judged else 0.0 for id in targets]
         doubts = [id not in judged for id in targets]
         best = self.world.journal.latest("best", state.round)
-        stop, best = stopping.wish(self.terms.training, metric, before, best)
+        stop = False
+        if before:
+            stop, best = stopping.wish(self.terms.training, metric, before, best)
         row = {"round": state.round, "evaluator": self.me.id, "metric": metric, "targets": list(targets),
                "values": values, "doubts": doubts}  # fmt: skip
         ranking = selection.pack_ranking(selection.rank(values, doubts), doubts)
@@ -248,7 +253,7 @@ class Node:
             "ranking": ranking.to_bytes(32, "big"),
             "stop": bytes([stop]),
             "values": encoding.encode(row),
-            "best": best,
+            **({} if best is None else {"best": best}),
         }
         self.world.journal.put(state.round, entries)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,9 @@ from hansa.node.journal import Journal
 from hansa.node.onion import Onion
 from hansa.ports import Entropy, Ledger, Scheme, Signer, Store, Trainer
 from hansa.records import Limits
+
+KEPT = 500
+"""Sentences that a node remembers to have said; a node runs for months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,20 @@ class World:
 
 
 class Findings:
-    """What a node noticed, each thing once, in order."""
+    """What a node noticed: the last `KEPT` sentences, each once, in order."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
+        self.texts: deque[str] = deque(maxlen=KEPT)
+        self._news: deque[str] = deque(maxlen=KEPT)
 
     def note(self, text: str) -> None:
         """Add a sentence."""
         if text not in self.texts:
             self.texts.append(text)
+            self._news.append(text)
+
+    def news(self) -> list[str]:
+        """What was noted since this was asked last."""
+        found = list(self._news)
+        self._news.clear()
+        return found

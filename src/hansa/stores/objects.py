@@ -213,7 +213,7 @@ class ObjectStore:
         return errors.Unavailable(f"{self.place} does not serve {key}: {cause}", hint=hint)
 
 
-class _Missing(errors.Unavailable):
+class _Missing(errors.Missing):
     """Nothing lies under the key."""
 
 

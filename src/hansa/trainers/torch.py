@@ -197,20 +197,20 @@ def _as_metrics(returned: Any, what: str) -> dict[str, float]:
     try:
         return {str(name): float(value) for name, value in dict(returned).items()}
     except (TypeError, ValueError, RuntimeError) as e:
-        raise errors.Misconfigured(
+        raise errors.AppFailed(
             f"{what} returned {type(returned).__name__}, not numbers by name",
             hint='Return a dictionary such as {"loss": 0.3, "accuracy": 0.9}.',
         ) from e
 
 
 def _users(what: str, call: Callable[[], Result]) -> Result:
-    """Run the user's code; whatever it raises becomes `Misconfigured` with the user's own traceback."""
+    """Run the user's code; whatever it raises becomes `AppFailed` with the user's own traceback."""
     try:
         return call()
     except errors.HansaError:
         raise
     except Exception as e:
-        raise errors.Misconfigured(
+        raise errors.AppFailed(
             f"the app failed in {what}:\n{users_traceback(e)}", hint="The fault lies in app.py, not in Hansa."
         ) from e
 
@@ -308,9 +308,7 @@ class Engine:
                 returned = _users(what, lambda: self.parts.evaluate(model, dataset, context))  # noqa: B023
                 metrics = _as_metrics(returned, what)
                 if "loss" not in metrics:
-                    raise errors.Misconfigured(
-                        f'{what} returned no "loss"', hint='Return {"loss": ..., ...}.'
-                    )
+                    raise errors.AppFailed(f'{what} returned no "loss"', hint='Return {"loss": ..., ...}.')
                 results.append(metrics)
         return results
 
@@ -361,7 +359,7 @@ class TorchTrainer:
         return self.evaluate_many([task])[0]
 
     def train_many(self, tasks: Sequence[TrainTask]) -> list[TrainResult]:
-        """Results in the order of `tasks`. Raises `Misconfigured` when the app fails, `Unavailable` when a
+        """Results in the order of `tasks`. Raises `AppFailed`, `Unavailable` when a
         worker process dies."""
         return self._workers.map(tasks) if self._workers else [self._engine.train(task) for task in tasks]
 
