@@ -184,7 +184,11 @@ class StoreEnd:
     def _post(self, key: str, data: bytes) -> None:
         fed = self.fed
         fed.changes += 1
-        _, _, round, slot, id = key.split("/")
+        kind, _, *where = key.split("/")
+        if kind != "outbox":
+            fed.wire.names[key] = data
+            return
+        round, slot, id = where
         fed.sign((slot, int(round), int(id)), data)
         if fed.chance("drop"):
             fed.mark(self.id)
