@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,8 +75,7 @@ def join(
                 f"round {state.round} runs with your id in it, and its keys cannot change until it is over",
                 hint="Join when the next round has begun, before your node commits in it.",
             ) from e
-        while me not in (state := it.ledger.view().state).ids:
-            time.sleep(1)  # the block is there, and waits for its confirmations
+        state = it.ledger.view().state
         id = state.ids[me]
         if not consented(state, id):
             it.ledger.submit(consent_call(it.key, state, id, it.store.put(text.encode())))
