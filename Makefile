@@ -53,6 +53,7 @@ bench: setup node_modules/.ready
 	$(BIN)/python benchmarks/aggregation.py
 	$(BIN)/python benchmarks/round.py
 	$(BIN)/python benchmarks/selection.py
+	$(BIN)/python benchmarks/asynchronous.py
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2

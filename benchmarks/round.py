@@ -27,6 +27,7 @@ from hansa import encoding, wiring
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.crypto import sealing
 from hansa.crypto.signatures import account
+from hansa.founding import party
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import open_chain
 from hansa.ledger.evm import EvmLedger, Fold, deploy
@@ -39,7 +40,7 @@ from hansa.protocol import messages as msg
 from hansa.protocol.model import from_arrays
 from hansa.protocol.terms import parameters
 from hansa.records import Governance, GovernanceTerms, Limits, Role, SelectionTerms, Terms, Training
-from hansa.simulation import gas_by_call, party
+from hansa.simulation import gas_by_call
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -100,7 +101,13 @@ def chain(kind: str, folder: Path) -> Iterator[tuple[Rpc, Callable[[], int]]]:
 
 
 def measure(
-    kind: str, members: int, rounds: int, governance: Governance, precommit: bool, stores: str = "memory"
+    kind: str,
+    members: int,
+    rounds: int,
+    governance: Governance,
+    precommit: bool,
+    stores: str = "memory",
+    rule: str = "median-rank",
 ) -> Cost:
     parties = [party(0, f"m{i}") for i in range(members)]
     seats = [p.address for p in parties[:COMMITTEE]] if governance is Governance.COMMITTEE else []
@@ -110,7 +117,7 @@ def measure(
         name="round", app=bytes(32), scheme="plaintext", governance=governance, privacy="off",
         layout=model.layout, initial=bytes(32), initial_seed=0,
         training=Training(rounds=rounds, min_members=4, deadline=3600),
-        selection=SelectionTerms(assume_malicious=0.25),
+        selection=SelectionTerms(rule=rule, assume_malicious=0.25),
         govern=GovernanceTerms(seats=tuple("0x" + s.hex() for s in seats), precommit=precommit),
     )  # fmt: skip
     terms = replace(terms, initial=ckpt.initial(terms.aggregation, model).digest)

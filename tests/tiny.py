@@ -118,7 +118,7 @@ class Tiny:
             return True
         wake = plan.next_wake(self.state, self.now)
         assert wake is not None, self.state.phase
-        self.now = wake
+        self.now = min([wake, *(n.busy_until for n in self.nodes if n.busy_until > self.now)])
         return True
 
     def run(self, passes: int = 500) -> None:

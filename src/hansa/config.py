@@ -37,13 +37,17 @@ Record = TypeVar("Record")
 class Simulation:
     """[simulation]: how `hansa run` plays the federation on one machine. Not part of the terms.
 
-    `malicious`: pairs of a member's name and an attack as `attacks.parse` reads it.
+    `malicious`: pairs of a member's name and an attack as `attacks.parse` reads it. `row_time`: milliseconds that
+    training takes for a row and epoch, on the simulation's clock; `slow`: members' names and by how much slower
+    they are.
     """
 
     members: int = 8
     seed: int = 0
     partition: Partition = field(default_factory=Partition)
     malicious: tuple[tuple[str, str], ...] = ()
+    row_time: int = 1
+    slow: tuple[tuple[str, int], ...] = ()
     holdout: float = 0.2
     workers: int = 0
     device: str = "cpu"
@@ -167,6 +171,8 @@ class _Simulation(Table):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     partition: _Partition = _Partition()
     malicious: dict[str, str] = Field(default={})
+    row_time: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    slow: dict[str, Annotated[int, Field(ge=1, le=1000)]] = Field(default={})
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     device: Literal["cpu", "cuda"] = "cpu"
@@ -272,7 +278,11 @@ def _simulation(table: _Simulation, draft: Draft) -> Simulation:
     if problems:
         raise errors.Misconfigured(f"{FILE}: " + "; ".join(problems), hint=f"Correct {FILE}.")
     return _as(
-        Simulation, table, partition=_as(Partition, table.partition), malicious=_pairs(table.malicious)
+        Simulation,
+        table,
+        partition=_as(Partition, table.partition),
+        malicious=_pairs(table.malicious),
+        slow=_pairs(table.slow),
     )
 
 
@@ -283,9 +293,11 @@ def _simulation_problems(table: _Simulation, draft: Draft) -> Iterator[str]:
     if draft.selection.keep > table.members:
         yield f"[selection] keep: {draft.selection.keep} of {table.members} members cannot be kept"
     names = [member_name(i) for i in range(table.members)]
+    for key, named in (("malicious", table.malicious), ("slow", table.slow)):
+        for name in named:
+            if name not in names:
+                yield f"[simulation] {key}.{name}: no such member; they are called {names[0]} to {names[-1]}"
     for name, spec in table.malicious.items():
-        if name not in names:
-            yield f"[simulation] malicious.{name}: no such member; they are called {names[0]} to {names[-1]}"
         try:
             attacks.parse(spec)
         except errors.Misconfigured as e:

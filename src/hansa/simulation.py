@@ -108,7 +108,8 @@ class Simulation:
             limits=Limits(),
             length=parameters(self.terms.layout),
         )
-        epochs = dict(self.terms.training.params).get("epochs", 1)
+        epochs = int(dict(self.terms.training.params).get("epochs", 1))
+        pace = simulated.row_time * dict(simulated.slow).get(p.name, 1)
         me = Identity(
             id=id,
             signer=p,
@@ -127,7 +128,8 @@ class Simulation:
                 self.folder / "journals" / f"{p.name}.sqlite", domain, p.address, durable=False
             ),
             entropy=p.entropy,
-            duration=lambda examples: app.modelled_millis(examples, int(epochs)),
+            duration=lambda examples: pace * app.modelled_millis(examples, epochs),
+            virtual=True,
         )
         return Node(me, self.terms, world)
 
@@ -146,7 +148,9 @@ class Simulation:
             if self._pass(view):
                 self.clock.move(self.clock() + 1)
             else:
-                wake = plan.next_wake(view.state, self.clock())
+                now = self.clock()
+                training = (n.busy_until for n in self.nodes if n.busy_until > now)
+                wake = min(filter(None, (plan.next_wake(view.state, now), *training)), default=None)
                 if wake is None:
                     raise errors.Unavailable(
                         f"nobody can act in phase {view.state.phase.name} of round {view.state.round}",
@@ -157,6 +161,7 @@ class Simulation:
     def _pass(self, view: View) -> bool:
         if view.state.phase is Phase.COMMIT and self.founding.file.simulation.workers:
             waiting = [n for n in self.nodes if n.me.trains and n.me.id not in view.state.current.commits]
+            waiting = [n for n in waiting if n.busy_until <= self.clock()]
             if len(waiting) > 1:
                 self.founding.trainer.prepare([n.training_task(view.state) for n in waiting])
         done = False

@@ -190,8 +190,16 @@ def test_a_full_buffer_closes_the_round_without_latecomers():
 
 
 def latecomer(staleness: int):
-    """Member 4 trains in round 1 and delivers when `staleness` more rounds have become final."""
-    made = tiny(training=replace(ASYNC, max_staleness=2), selection=ALL)
+    """Member 4 trains in round 1 and delivers when `staleness` more rounds have become final.
+
+    The others need two seconds to train, so that an update which is ready goes first.
+    """
+
+    def quick(world):
+        return replace(world, virtual=True, duration=lambda _examples: 2000)
+
+    training = replace(ASYNC, max_staleness=2)
+    made = tiny(training=training, selection=ALL, worlds=dict.fromkeys(range(4), quick))
     node, trainer = made.nodes[4], Slow()
 
     def busy(task):
@@ -236,6 +244,30 @@ def test_an_update_that_is_too_old_is_thrown_away():
     commits = [e for e in made.chain.events if type(e).__name__ == "Committed" and e.id == 4]
     assert [(c.round, c.base) for c in commits] == [(4, 3)]
     assert trainer.trained == [1, 4]
+
+
+def test_a_slow_member_trains_on_while_rounds_go_by():
+    """On the virtual clock its training lasts for several rounds; meanwhile it verifies, then its update goes in."""
+
+    def paced(seconds):
+        return lambda world: replace(world, virtual=True, duration=lambda _examples: 1000 * seconds)
+
+    training = replace(ASYNC, max_staleness=5, rounds=8)
+    worlds = {id: paced(2) for id in range(4)} | {4: paced(30)}
+    made = tiny(training=training, selection=ALL, worlds=worlds)
+    began = made.now
+    made.run()
+    assert outcomes(made) == [1] * 8
+    commits = [e for e in made.chain.events if type(e).__name__ == "Committed" and e.id == 4]
+    assert commits
+    assert 0 < commits[0].round - 1 - commits[0].base <= 5
+    voters = {e.round for e in made.chain.events if type(e).__name__ == "Voted" and e.id == 4}
+    assert voters, "it verifies while it trains"
+    together = tiny(training=replace(TWICE, rounds=8), selection=ALL, worlds=worlds)
+    together.run()
+    assert outcomes(together) == [1] * 8
+    assert 2 * (made.now - began) < together.now - began
+    assert distance(made) < 2 * distance(together) + 0.01
 
 
 # stopping

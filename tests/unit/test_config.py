@@ -115,6 +115,8 @@ def test_overrides_reach_any_depth_and_take_bare_text(tmp_path: Path) -> None:
         ("privacy.differential_privacy=member", "[privacy] differential_privacy"),
         ("simulation.members=4", "[simulation] members: 4 is below [training] min_members = 5"),
         ("selection.keep=9", "[selection] keep: 9 of 8 members cannot be kept"),
+        ("simulation.slow.m8=10", "slow.m8: no such member; they are called m0 to m7"),
+        ("simulation.slow.m3=0", "slow.m3: "),
         ("simulation.malicious.m8=noise", "malicious.m8: no such member; they are called m0 to m7"),
         ("simulation.malicious.m3=nois", "malicious.m3: unknown attack 'nois'; did you mean 'noise'?"),
         ("training", "--set training: not of the form SECTION.KEY=VALUE"),

@@ -26,13 +26,16 @@ from hansa.protocol.wire import encode_item
 from hansa.records import Terms, Update
 
 KEEP_ROUNDS = 3
-"""Rounds whose journal entries are kept."""
+"""Rounds whose journal entries are kept, at least."""
 
 Step = plan.Step
 
 
 class Node:
-    """One party. `step` takes every step that is possible now and says whether anything was done."""
+    """One party. `step` takes every step that is possible now and says whether anything was done.
+
+    `busy_until`: when the training under way is over, on a virtual clock.
+    """
 
     def __init__(self, me: Identity, terms: Terms, world: World) -> None:
         self.me = me
@@ -41,6 +44,8 @@ class Node:
         self._round = 0
         self._published = False
         self._unfit = 0
+        self._trained: late.Trained | None = None
+        self.busy_until = 0
         findings = Findings()
         self.findings = findings.texts
         self.news = findings.news
@@ -110,7 +115,7 @@ class Node:
         self._published = False
         self.blobs.turn()
         self.messages.turn()
-        self.world.journal.forget(state.round - KEEP_ROUNDS)
+        self.world.journal.forget(state.round - self._keep_rounds())
         self.retention.turn(state)
 
     def _perform(self, step: Step, view: View) -> bool:
@@ -160,37 +165,48 @@ class Node:
         state, journal = view.state, self.world.journal
         if journal.get(state.round, "commit") is None:
             try:
-                update, residual = self._late_update(state) or self._train_update(view)
+                trained = self._trained_for(view)
             except (errors.Untrusted, errors.AppFailed) as e:
                 # The node has other duties in this round; the next one may go better.
                 self._note(f"round {state.round}: own training gave no usable update: {e} {e.hint}".strip())
                 self._unfit = state.round
                 return True
-            training = self.terms.training
+            self.busy_until = trained.ready
+            if trained.ready > view.now:
+                return False
             if self.world.ledger.view().state.round != state.round:
-                overdue = late.entries(training, update, late=True)
-                if overdue:
-                    journal.put(state.round, {**overdue, "residual": residual})
                 return True
+            update = replace(trained.update, round=state.round)
+            late.write(journal, self.terms.training, replace(trained, update=update))
             sealed = self.world.scheme.seal(state, update)
             digest = encoding.digest(sealed.blob)
             meta = timing.pack_meta(update.timestamp, update.millis, update.examples)
             fields = (state.round, update.version, digest, meta)
             commit = msg.Commit(self.me.id, *fields[1:], self.messages.sign(state, "Commit", *fields))
-            blobs = {f"blob/{i}": blob for i, blob in enumerate((sealed.blob, *sealed.attachments))}
-            kept = late.entries(training, update, late=False)
-            journal.put(state.round, {**blobs, **kept, "residual": residual, "commit": encode_item(commit)})
+            entries = {f"blob/{i}": blob for i, blob in enumerate((sealed.blob, *sealed.attachments))}
+            entries |= {"residual": trained.residual, "commit": encode_item(commit)}
+            journal.put(state.round, {k: v for k, v in entries.items() if k not in journal.keys(state.round)})
+            self._trained = None
         self.messages.deliver("commit", state)
         return True
 
-    def _late_update(self, state: State) -> tuple[Update, bytes] | None:
-        length = parameters(self.terms.layout)
-        found = late.find(
-            self.world.journal, self.terms.training, state, KEEP_ROUNDS, self.world.limits, length
-        )
-        return found and (replace(found[0], round=state.round), found[1])
+    def _trained_for(self, view: View) -> late.Trained:
+        """The update for this round: one that no earlier round took, the one in the making, or a new one."""
+        state, training, length = view.state, self.terms.training, parameters(self.terms.layout)
+        rounds = self._keep_rounds()
+        found = late.find(self.world.journal, training, state, rounds, self.world.limits, length)
+        if found is None and self._trained is not None and self._trained.update.round == state.round:
+            found = self._trained
+        if found is None:
+            found = self._trained = self._train_update(view)
+            late.write(self.world.journal, training, found)
+        return found
 
-    def _train_update(self, view: View) -> tuple[Update, bytes]:
+    def _keep_rounds(self) -> int:
+        """Rounds whose journal entries are kept: an update may be as old as the terms allow."""
+        return max(KEEP_ROUNDS, self.terms.training.max_staleness)
+
+    def _train_update(self, view: View) -> late.Trained:
         state, training = view.state, self.terms.training
         result = self.world.trainer.train(self.training_task(state))
         delta = ckpt.difference(self.models.standing(state).model, result.values)
@@ -201,6 +217,7 @@ class Node:
                 delta, np.frombuffer(before, np.int32) if before else None, training.gamma
             )
             residual = rest.tobytes()
+        millis = self.world.duration(result.examples)
         update = Update(
             federation=state.domain,
             round=state.round,
@@ -208,13 +225,13 @@ class Node:
             version=state.version,
             base=state.model,
             examples=result.examples,
-            millis=self.world.duration(result.examples),
+            millis=millis,
             timestamp=view.now,
             length=len(delta),
             values=values,
             indices=indices,
         )
-        return update, residual
+        return late.Trained(update, residual, view.now + (millis // 1000 if self.world.virtual else 0))
 
     def _publish(self, state: State) -> bool:
         journal = self.world.journal

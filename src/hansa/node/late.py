@@ -6,19 +6,35 @@ old, and the aggregation weighs it down. All is in the journal, so that a restar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hansa.node.journal import Journal
 from hansa.protocol.state import State
 from hansa.protocol.updates import decode_update, encode_update
 from hansa.records import Limits, Phase, Training, Update
 
-_UPDATE, _LATE = "update", "late"
+_UPDATE, _RESIDUAL, _READY, _LATE = "update", "residual", "ready", "late"
 
 
-def entries(training: Training, update: Update, *, late: bool) -> dict[str, bytes]:
-    """What to write down about a trained update. `late`: its round went on before training was over."""
-    if training.mode != "asynchronous":
-        return {}
-    return {_UPDATE: encode_update(update)} | ({_LATE: b""} if late else {})
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training gave: the update, what error feedback keeps for the next one, and when it was over."""
+
+    update: Update
+    residual: bytes
+    ready: int
+
+
+def write(journal: Journal, training: Training, trained: Trained) -> None:
+    """Write a trained update down, under the round for which it was meant."""
+    if training.mode == "asynchronous":
+        entries = {
+            _UPDATE: encode_update(trained.update),
+            _RESIDUAL: trained.residual,
+            _READY: trained.ready.to_bytes(8, "big"),
+        }
+        round = trained.update.round
+        journal.put(round, {k: v for k, v in entries.items() if k not in journal.keys(round)})
 
 
 def notice(journal: Journal, training: Training, state: State, id: int) -> None:
@@ -31,17 +47,22 @@ def notice(journal: Journal, training: Training, state: State, id: int) -> None:
 
 def find(
     journal: Journal, training: Training, state: State, rounds: int, limits: Limits, length: int
-) -> tuple[Update, bytes] | None:
-    """The newest update of the last `rounds` rounds, and its residual, if it is late and fresh enough."""
+) -> Trained | None:
+    """The newest update of this and the last `rounds` rounds, if no round took it and it is fresh enough.
+
+    Its training may not be over yet.
+    """
     if training.mode != "asynchronous":
         return None
-    for round in range(state.round - 1, state.round - 1 - rounds, -1):
+    for round in range(state.round, state.round - 1 - rounds, -1):
         data = journal.get(round, _UPDATE)
         if data is None:
             continue
         update = decode_update(data, limits=limits, length=length)
-        fresh = state.version - update.version <= training.max_staleness
-        if not fresh or journal.get(round, _LATE) is None:
+        keys = journal.keys(round)
+        late = round == state.round or _LATE in keys or "commit" not in keys
+        if not late or state.version - update.version > training.max_staleness:
             return None
-        return update, journal.get(round, "residual") or b""
+        ready = int.from_bytes(journal.get(round, _READY) or b"", "big")
+        return Trained(update, journal.get(round, _RESIDUAL) or b"", ready)
     return None

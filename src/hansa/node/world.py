@@ -31,7 +31,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything a node reaches: ports only. `kept` is its own disk, `store` is shared by all."""
+    """Everything a node reaches: ports only. `kept` is its own disk, `store` is shared by all.
+
+    `duration`: milliseconds that training on so many examples takes. `virtual`: they pass on the ledger's clock
+    only, so that the node must wait for them; else they passed while it trained.
+    """
 
     ledger: Ledger
     store: Store
@@ -41,6 +45,7 @@ class World:
     journal: Journal
     entropy: Entropy
     duration: Callable[[int], int] = field(default=lambda _examples: 0)
+    virtual: bool = False
     limits: Limits = field(default_factory=Limits)
 
 

@@ -275,10 +275,17 @@ def _relaying(state: State, know: Knowledge, done: float) -> Iterator[Step]:
         if not waiting:
             continue
         first = relay_rank(state, know.id) < RELAYS
-        if know.relay and (done >= 0.25 or (first and waiting == awaited)):
+        if know.relay and (done >= 0.25 or (first and _enough(state, kind, waiting, awaited))):
             yield Relay(kind)
         elif know.id in waiting and done >= 0.75:
             yield Relay(kind, own=True)
+
+
+def _enough(state: State, kind: str, waiting: frozenset[int], awaited: frozenset[int]) -> bool:
+    """Whether a batch now closes the phase: nobody is missing, or the buffer of commitments is full."""
+    buffer = state.parameters.buffer if kind == "commit" else 0
+    full = 0 < buffer <= len(state.current.commits) + len(waiting)
+    return full or waiting == awaited
 
 
 def _closing(state: State, know: Knowledge) -> Iterator[Step]:
