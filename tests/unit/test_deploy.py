@@ -50,6 +50,7 @@ def read(name: str) -> dict[str, Any]:
 def test_the_genesis_is_of_qbft_without_fees_and_names_no_validator() -> None:
     config = GENESIS["config"]
     assert config["zeroBaseFee"] is True
+    assert config["londonBlock"] == 0, "before London there is no base fee, and fees are asked for otherwise"
     assert set(config["qbft"]) == {"blockperiodseconds", "epochlength", "requesttimeoutseconds"}
     assert config["qbft"]["requesttimeoutseconds"] > config["qbft"]["blockperiodseconds"]
     assert "extraData" not in GENESIS, "Besu's tool writes the validators there"
