@@ -172,7 +172,12 @@ def ledger_of(
     return EvmLedger(rpc, federation.deployment, fold, key.signer, clock, confirmations=depth)
 
 
-def outside(state: State, id: int) -> bool:
-    """Whether a member has left or was voted out, and no round runs any more in which it has a part."""
+def outside(state: State, id: int, address: bytes) -> bool:
+    """Whether a node has nothing more to do in a federation that goes on.
+
+    That is when another key took its id over; or when its member has left or was voted out, and no round runs any
+    more in which it has a part.
+    """
     member = state.members[id]
-    return member.role is Role.MEMBER and not member.member and id not in state.current.roster
+    gone = member.role is Role.MEMBER and not member.member and id not in state.current.roster
+    return gone or member.address != address

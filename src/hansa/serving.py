@@ -93,7 +93,9 @@ class Service:
         return None
 
     def _over(self, view: View) -> bool:
-        return view.state.phase is Phase.STOPPED or outside(view.state, self.node.me.id)
+        return view.state.phase is Phase.STOPPED or outside(
+            view.state, self.node.me.id, self.node.me.signer.address
+        )
 
     def _turn(self) -> bool:
         """One step, with a look at the chain before and after; says whether anything was done."""

@@ -14,13 +14,18 @@ from place import Place, terms
 from tests import anvil
 
 from hansa import errors
-from hansa.protocol.events import CommitteeDrawn, Elected, Selected
+from hansa.protocol.events import CommitteeDrawn, Elected, Selected, Voted
 from hansa.protocol.state import from_bitmap
 from hansa.records import Phase, Role
 
 pytestmark = pytest.mark.slow
 
+OUT = "has left, was voted out, or has another key: nothing more to do"
 LIGHT = {"training": "min_members = 3", "selection": 'rule = "none"'}
+
+
+# A newcomer cannot read the model that stands, and the others wait for its first update in vain.
+CHANGING = {**LIGHT, "training": 'min_members = 3\ndeadline = "15s"\nmax_failed_rounds = 100'}
 
 
 @pytest.fixture
@@ -38,10 +43,10 @@ def killed(nodes: list[Popen[str]]) -> Iterator[list[Popen[str]]]:
             node.kill()
 
 
-def seated(governance: str, rounds: int, ids: list[int]) -> Callable[[list[str]], str]:
+def seated(governance: str, rounds: int, ids: list[int], given: dict[str, str]) -> Callable[[list[str]], str]:
     def agreed(addresses: list[str]) -> str:
         seats = ", ".join(f'"{addresses[i]}"' for i in ids)
-        return terms(governance, rounds=rounds, more=f"[governance]\nseats = [{seats}]", **LIGHT)
+        return terms(governance, rounds=rounds, more=f"[governance]\nseats = [{seats}]", **given)
 
     return agreed
 
@@ -65,10 +70,7 @@ def begin(place: Place, members: int) -> str:
 
 def test_a_committee_is_redrawn_while_members_come_and_go(tmp_path: Path, rpc: str) -> None:
     more = '[governance]\ninvitation = "vote"\ncommittee = 3\nepoch = 2'
-    # A newcomer cannot read the model that stands, and the others wait for its first update in vain.
-    training = 'min_members = 3\ndeadline = "15s"\nmax_failed_rounds = 100'
-    light = {**LIGHT, "training": training}
-    place = Place(tmp_path, rpc, 5, lambda _: terms("hybrid", rounds=1000, more=more, **light))
+    place = Place(tmp_path, rpc, 5, lambda _: terms("hybrid", rounds=1000, more=more, **CHANGING))
     federation = begin(place, 4)
     place.say("start", federation)
     with killed([place.trains(federation, i) for i in range(4)]) as nodes:
@@ -89,9 +91,9 @@ def test_a_committee_is_redrawn_while_members_come_and_go(tmp_path: Path, rpc: s
 
         # One leaves, one is voted out: their nodes end when their last round is over.
         assert place.say("leave", federation, key=0, yes=True).startswith("member 0 has left from round ")
-        assert last_line(nodes[0]) == "member 0 has left, or was voted out: nothing more to do"
+        assert last_line(nodes[0]) == f"member 0 {OUT}"
         place.decide(federation, "exclude", 1, "--reason", "sells the updates", by=[2, 3, 4])
-        assert last_line(nodes[1]) == "member 1 has left, or was voted out: nothing more to do"
+        assert last_line(nodes[1]) == f"member 1 {OUT}"
         with pytest.raises(errors.NotInvited):
             place.say("join", federation, key=1, app=place.folder / "app", yes=True)
 
@@ -117,7 +119,7 @@ def test_a_committee_is_redrawn_while_members_come_and_go(tmp_path: Path, rpc: s
 
 
 def test_a_server_that_is_no_member_leads_and_trains_nothing(tmp_path: Path, rpc: str) -> None:
-    place = Place(tmp_path, rpc, 4, seated("server", 2, [3]))
+    place = Place(tmp_path, rpc, 4, seated("server", 2, [3], LIGHT))
     federation = begin(place, 3)
     with pytest.raises(errors.NotInvited):
         place.say("join", federation, key=3, app=place.folder / "app", yes=True, role="server")
@@ -137,3 +139,40 @@ def test_a_server_that_is_no_member_leads_and_trains_nothing(tmp_path: Path, rpc
     assert state.members[3].role is Role.SERVER
     assert {e.id for e in seen if isinstance(e, Elected)} == {3}
     assert state.current.verifiers == {0, 1, 2}
+
+
+def test_a_seat_of_the_committee_goes_to_another_key(tmp_path: Path, rpc: str) -> None:
+    place = Place(tmp_path, rpc, 5, seated("committee", 1000, [0, 1, 2], CHANGING))
+    federation = begin(place, 4)
+    place.say("start", federation)
+    with killed([place.trains(federation, i) for i in range(4)]) as nodes:
+        place.until(federation, lambda state, _: state.version >= 1, nodes)
+
+        # The old key is worth nothing at once; its node sees that and ends.
+        place.decide(federation, "replace", 1, place.addresses[4], by=[0, 2, 3])
+        assert last_line(nodes[1]) == f"member 1 {OUT}"
+        with pytest.raises(errors.Misconfigured, match="only members sign motions"):
+            place.say("vote", federation, key=1, yes=True)
+
+        # The new one joins when the round is over in which the id still had a part, and has id and seat.
+        place.until(federation, lambda state, _: 1 not in state.current.roster, nodes)
+        with pytest.raises(errors.NotInvited):
+            place.say("join", federation, key=1, app=place.folder / "app", yes=True)
+        assert place.say("join", federation, key=4, app=place.folder / "app", yes=True) == "member 1 of ward"
+        nodes.append(place.trains(federation, 4))
+        since = place.look(federation)[0].round
+        place.until(
+            federation,
+            lambda state, seen: (
+                {1, 2} <= state.current.verifiers
+                and any(isinstance(e, Voted) and e.id == 1 and e.round > since for e in seen)
+            ),
+            nodes,
+        )
+        place.decide(federation, "stop", by=[0, 2, 3])
+        ends = {last_line(nodes[i]) for i in (0, 2, 3, 4)}
+
+    state, _ = place.look(federation)
+    assert ends == {f"all done: {state.version} rounds are final, model sha256 {state.model.hex()}"}
+    assert len(state.members) == 4
+    assert state.members[1].address == bytes.fromhex(place.addresses[4][2:])

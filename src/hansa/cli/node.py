@@ -111,7 +111,9 @@ def node(
         done = f"all done: {last.state.version} rounds are final, model sha256 {last.state.model.hex()}"
         console().print(done, soft_wrap=True)
     else:
-        console().print(f"member {running.me.id} has left, or was voted out: nothing more to do")
+        console().print(
+            f"member {running.me.id} has left, was voted out, or has another key: nothing more to do"
+        )
 
 
 def _trainer(it: Open, app: Path, data: Path | None, id: int) -> Trainer:
