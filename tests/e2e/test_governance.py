@@ -24,8 +24,7 @@ OUT = "has left, was voted out, or has another key: nothing more to do"
 LIGHT = {"training": "min_members = 3", "selection": 'rule = "none"'}
 
 
-# A newcomer cannot read the model that stands, and the others wait for its first update in vain.
-CHANGING = {**LIGHT, "training": 'min_members = 3\ndeadline = "15s"\nmax_failed_rounds = 100'}
+CHANGING = {**LIGHT, "training": 'min_members = 3\ndeadline = "20s"\nmax_failed_rounds = 100'}
 
 
 @pytest.fixture

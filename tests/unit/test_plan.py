@@ -72,6 +72,22 @@ def test_who_joined_again_in_this_round_sits_it_out():
     assert steps(at, id=2) == [plan.Train()]
 
 
+def test_two_of_those_who_have_the_model_seal_it_to_newcomers_and_all_do_after_half_of_the_phase():
+    keys = {i: bytes([i]) * 32 for i in EVERYONE}
+    at = state(Phase.COMMIT, readers=keys)
+    at = replace(at, model_author=2, model_readers={i: keys[i] for i in (1, 2, 3)})
+    assert plan.strangers(at) == {0, 4}
+    hosts = [i for i in range(6) if plan.Welcome() in steps(at, id=i)]
+    assert hosts == [1, 2]
+    assert steps(at, id=1) == [plan.Welcome(), plan.Train()]
+    assert steps(at, id=1, welcomed=True) == [plan.Train()]
+    assert [i for i in range(6) if plan.Welcome() in steps(at, 0.5, id=i)] == [1, 2, 3]
+    # Who has another key than then cannot open it either; the initial model everybody makes.
+    assert plan.strangers(replace(at, model_readers={**keys, 3: bytes(32)})) == {3}
+    assert not plan.strangers(replace(at, model_author=None))
+    assert not plan.strangers(replace(at, model_readers=keys))
+
+
 def test_a_layer_is_sent_by_those_who_committed():
     at = state(Phase.BEACON)
     assert steps(at) == [plan.Send("reveal")]

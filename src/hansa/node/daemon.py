@@ -42,7 +42,7 @@ class Node:
         self.terms = terms
         self.world = world
         self._round = 0
-        self._published = False
+        self._published = self._welcomed = False
         self._unfit = 0
         self._trained: late.Trained | None = None
         self.busy_until = 0
@@ -52,7 +52,7 @@ class Node:
         self._note = findings.note
         self.retention = Retention(terms, world, findings, me.id)
         self.blobs = Blobs(terms, world, findings, self.retention)
-        self.models = Models(terms, world, self.blobs)
+        self.models = Models(me.id, terms, world, self.blobs)
         self.messages = Messages(me, world, self.blobs, self.models, findings)
 
     def step(self) -> bool:
@@ -87,6 +87,7 @@ class Node:
             relay=self.me.relay,
             trains=self.me.trains and self._unfit != state.round,
             sent=frozenset(self.messages.delivered | self.messages.withheld),
+            welcomed=self._welcomed,
             published=self._published,
             shared=self.blobs.shared,
             checked=frozenset(self.blobs.checked),
@@ -112,7 +113,7 @@ class Node:
         if state.round == self._round:
             return
         self._round = state.round
-        self._published = False
+        self._published = self._welcomed = False
         self.blobs.turn()
         self.messages.turn()
         self.world.journal.forget(state.round - self._keep_rounds())
@@ -121,6 +122,10 @@ class Node:
     def _perform(self, step: Step, view: View) -> bool:
         state = view.state
         match step:
+            case plan.Welcome():
+                self.models.welcome(state)
+                self._welcomed = True
+                return True
             case plan.Train():
                 return self._train(view)
             case plan.Send(kind):

@@ -8,6 +8,7 @@ from hansa import encoding, errors
 from hansa.node.blobs import Blobs
 from hansa.node.world import World
 from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import plan
 from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.model import from_arrays
 from hansa.protocol.state import State
@@ -24,10 +25,15 @@ def result_key(state: State) -> str:
     return "result/" + encoding.digest(encoding.encode([state.model, updates])).hex()[:16]
 
 
+def _welcomes(state: State) -> str:
+    return f"welcome/{state.domain.hex()}/{state.round}"
+
+
 class Models:
     """Models as one node sees them; all are kept on its own disk."""
 
-    def __init__(self, terms: Terms, world: World, blobs: Blobs) -> None:
+    def __init__(self, id: int, terms: Terms, world: World, blobs: Blobs) -> None:
+        self.id = id
         self.terms = terms
         self.world = world
         self.blobs = blobs
@@ -70,6 +76,35 @@ class Models:
         self.blobs.publish(state, sealed.blob, *sealed.attachments, evidence)
         return encoding.digest(evidence)
 
+    def welcome(self, state: State) -> None:
+        """Seal the model that stands to the readers of the running round. Raises `Unavailable`, `Untrusted`."""
+        sealed = self.world.scheme.release(state, state.version, self.standing(state).data)
+        self.blobs.publish(state, sealed.blob, *sealed.attachments)
+        key = f"{_welcomes(state)}/{self.id}"
+        self.blobs.retention.named(state, key)
+        self.world.store.put_at(key, encoding.digest(sealed.blob))
+
+    def _welcomed(self, state: State) -> bytes:
+        """The model that stands, from whoever sealed it to this round: its digest proves it. Raises `Unavailable`."""
+        readers = state.current.readers
+        for key in self.world.store.list(_welcomes(state)):
+            author = key.rsplit("/", 1)[-1]
+            if not (author.isascii() and author.isdigit() and len(author) < 5 and int(author) in readers):
+                continue
+            try:
+                sealed = self.blobs.get(self.world.store.get_at(key, limit=32))
+                data = self.world.scheme.open_release(
+                    state.domain, readers, int(author), state.version, sealed, self.blobs.get
+                )
+            except (errors.Unavailable, errors.Untrusted):
+                continue
+            if encoding.digest(data) == state.model:
+                return data
+        raise errors.Unavailable(
+            f"nobody has sealed the model of version {state.version} to member {self.id} yet",
+            hint="Those who have it do so when the next round opens.",
+        )
+
     def _released(
         self,
         state: State,
@@ -101,13 +136,16 @@ class Models:
         try:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
-            data = self._released(
-                state,
-                state.model_evidence,
-                state.model_readers,
-                state.model_author,
-                state.version,
-                state.model,
-            )
+            if self.id in plan.strangers(state):
+                data = self._welcomed(state)
+            else:
+                data = self._released(
+                    state,
+                    state.model_evidence,
+                    state.model_readers,
+                    state.model_author,
+                    state.version,
+                    state.model,
+                )
             self.blobs.keep(data)
         return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)

@@ -99,7 +99,12 @@ class Push:
     """Call `advance`."""
 
 
-Step = Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Seal the model that stands to those who cannot open it: they joined, or came back, since it was made."""
+
+
+Step = Welcome | Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Knowledge:
     `sent`: kinds already signed (votes and proposals as `kind:attempt`). `checked`: members whose blob is
     fetched and good; `refused`: those whose blob is bad for good. `waiting`: kind -> ids whose message
     lies in the outbox and not on the chain. `shared`: phase and quarter in which it last put back what it holds.
-    `evaluated`, `aggregated`: done. `judgement`: what the node
+    `welcomed`, `evaluated`, `aggregated`: done. `judgement`: what the node
     thinks of the proposal of the current attempt, None before it could fetch it.
     """
 
@@ -117,6 +122,7 @@ class Knowledge:
     relay: bool = True
     trains: bool = True
     sent: frozenset[str] = frozenset()
+    welcomed: bool = False
     published: bool = False
     shared: tuple[Phase, int] | None = None
     checked: frozenset[int] = frozenset()
@@ -125,6 +131,13 @@ class Knowledge:
     aggregated: bool = False
     judgement: bool | None = None
     waiting: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+
+def strangers(state: State) -> frozenset[int]:
+    """Readers of the running round to whom the model that stands is not sealed."""
+    if state.model_author is None:
+        return frozenset()
+    return frozenset(i for i, key in state.current.readers.items() if state.model_readers.get(i) != key)
 
 
 def kinds_of(state: State) -> tuple[str, ...]:
@@ -202,6 +215,8 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     current, me = state.current, know.id
     match state.phase:
         case Phase.COMMIT:
+            if not know.welcomed and _welcomes(state, me, done):
+                yield Welcome()
             # A head of this very round has no layer to reveal in it.
             able = me in current.roster and state.members[me].onion_round < state.round
             if able and know.trains and "commit" not in know.sent:
@@ -222,6 +237,13 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
                     yield Judge()
                 else:
                     yield Send("vote")
+
+
+def _welcomes(state: State, me: int, done: float) -> bool:
+    """Two of those who have the model at once, everybody after half of the phase."""
+    new = strangers(state)
+    hosts = sorted(state.current.roster - new)
+    return bool(new) and me in hosts and (done >= 0.5 or me in hosts[:RELAYS])
 
 
 def _availability(state: State, know: Knowledge, done: float) -> Iterator[Step]:
