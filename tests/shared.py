@@ -25,6 +25,7 @@ from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import Chain, open_chain
 from hansa.ledger.rpc import Fault, Rpc
 from hansa.node.daemon import Node
+from hansa.node.meter import Meter
 from hansa.protocol import messages as msg
 from hansa.protocol.terms import parameters
 from hansa.records import Phase, Role, Training
@@ -90,7 +91,7 @@ class Shared:
         for id, key in enumerate(self.keys):
             home = self.folder / f"home{id}"
             ledger = self.ledger(key)
-            self.nodes.append(member.open_node(self.federation, key, store, home, ledger, Own))
+            self.nodes.append(member.open_node(self.federation, key, store, home, ledger, Own, Meter()))
 
     def run(self, until: Callable[[Any], bool] = lambda state: False, passes: int = 500) -> None:
         """Step until a state is reached, or the federation has stopped."""

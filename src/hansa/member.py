@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hansa import app, encoding, errors, wiring
+from hansa import encoding, errors, wiring
 from hansa.app import Site, TrainerOptions
 from hansa.crypto import sealing
 from hansa.federation import Federation
@@ -14,6 +14,7 @@ from hansa.ledger.evm import EvmLedger, Fold
 from hansa.ledger.rpc import Rpc
 from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
+from hansa.node.meter import Meter, MeteredLedger, MeteredStore, MeteredTrainer
 from hansa.node.onion import Onion
 from hansa.node.world import Identity, World
 from hansa.ports import Ledger, Store, Trainer
@@ -92,12 +93,14 @@ def open_node(
     home: Path,
     ledger: Ledger,
     trainer: Callable[[int], Trainer],
+    meter: Meter,
     *,
     relay: bool = True,
 ) -> Node:
     """The node of the key's owner; `trainer` makes the trainer of an id, `home` holds what must not be lost.
 
-    With `relay` it brings the messages of others to the chain too.
+    `meter` counts what it asks and how long it trains, which is what its commitments say. With `relay` it brings
+    the messages of others to the chain too.
 
     Raises `Misconfigured` when the key is no member's, or its home belongs to another.
     """
@@ -123,10 +126,10 @@ def open_node(
         return os.urandom(n)
 
     world = World(
-        ledger=ledger,
-        store=store,
+        ledger=MeteredLedger(ledger, meter),
+        store=MeteredStore(store, meter),
         kept=wiring.store(str(home / "kept")),
-        trainer=trainer(id),
+        trainer=MeteredTrainer(trainer(id), meter),
         scheme=wiring.scheme(
             terms.scheme,
             id=id,
@@ -137,9 +140,7 @@ def open_node(
         ),
         journal=open_journal(home / "journal.sqlite", state.domain, member.address),
         entropy=entropy,
-        duration=lambda examples: app.modelled_millis(
-            examples, int(dict(terms.training.params).get("epochs", 1))
-        ),
+        duration=lambda _examples: meter.trained(),
     )
     me = Identity(
         id=id,

@@ -68,7 +68,7 @@ def node(
     from hansa.cli import logs
     from hansa.health import served
     from hansa.node import alone
-    from hansa.node.meter import Meter, MeteredLedger, MeteredStore, MeteredTrainer
+    from hansa.node.meter import Meter
     from hansa.records import Phase
     from hansa.serving import Service
 
@@ -85,10 +85,11 @@ def node(
         running = member.open_node(
             it.federation,
             it.key,
-            MeteredStore(it.store, meter),
+            it.store,
             folder,
-            MeteredLedger(it.ledger, meter),
-            lambda id: MeteredTrainer(_trainer(it, app, data, id), meter),
+            it.ledger,
+            lambda id: _trainer(it, app, data, id),
+            meter,
             relay=relay,
         )
         held.callback(running.world.journal.close)

@@ -30,7 +30,8 @@ class Meter:
     """Counts since the start; others may read while the node works.
 
     `failing`: parts whose last answer was none. `up`, `down`: bytes of the store. `seconds`: in the app's own
-    code, by what it did. `busy`: since when it is in there.
+    code, by what it did. `busy`: since when it is in there. `last`: seconds that it
+    was there last, by what it did.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -42,6 +43,11 @@ class Meter:
     transactions: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
     busy: float | None = None
+    last: dict[str, float] = field(default_factory=dict)
+
+    def trained(self) -> int:
+        """Milliseconds that the last training took, at least one."""
+        return max(1, round(1000 * self.last["train"]))
 
     @contextmanager
     def asking(self, part: Part) -> Iterator[None]:
@@ -67,7 +73,8 @@ class Meter:
             yield
         finally:
             self.busy = None
-            self.seconds[what] += self.clock() - begun
+            self.last[what] = self.clock() - begun
+            self.seconds[what] += self.last[what]
 
 
 @dataclass(frozen=True, slots=True)
