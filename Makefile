@@ -54,6 +54,7 @@ bench: setup node_modules/.ready
 	$(BIN)/python benchmarks/round.py
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/asynchronous.py
+	$(BIN)/python benchmarks/scale.py
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2

@@ -74,7 +74,10 @@ def play(folder: Path, members: int, rounds: int) -> int:
         with Screen(out, seen, nodes) as screen:
             view = follow(seen, nodes, screen)
         processes.finish(nodes)
-        return summarise(seen, view)
+        with out.status("m0 audits it"):
+            audit = place.audit(name, 0, chain.url)
+            audit.join()
+        return summarise(seen, view, audit.exitcode == 0)
     finally:
         processes.stop(nodes)
         chain.kill()
@@ -96,7 +99,7 @@ def follow(seen: Watch, nodes: list[ForkServerProcess], screen: Screen) -> View:
         time.sleep(0.2)
 
 
-def summarise(seen: Watch, view: View) -> int:
+def summarise(seen: Watch, view: View, audited: bool) -> int:
     """Write the model and print what became of the job."""
     out, state, place = console(), view.state, seen.place
     ends = [place.log(i).splitlines()[-1] for i in range(len(place.addresses))]
@@ -108,12 +111,13 @@ def summarise(seen: Watch, view: View) -> int:
         "state": f"{state.phase.name}, {state.version} of {seen.terms.training.rounds} rounds are final",
         "accuracy": f"{100 * seen.accuracy.get(state.version, 0):.1f} % on rows that no member has",
         "model": f"sha256 {state.model.hex()}, {'the same in every process' if agreed else 'NOT THE SAME'}",
+        "audit": f"{'every check holds' if audited else 'NOT PASSED'}, see {place.folder / 'audit.log'}",
         "file": str(place.folder / "model.safetensors"),
     }
     out.print()
     for label, text in lines.items():
         out.print(f"{label:<9} {text}", soft_wrap=True)
-    return 0 if agreed and state.version == seen.terms.training.rounds else 1
+    return 0 if agreed and audited and state.version == seen.terms.training.rounds else 1
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ class Place:
                            home=own / "home", look=LOOK)  # fmt: skip
         return processes.command(words, own / "node.log")
 
+    def audit(self, federation: str, member: int, rpc: str) -> ForkServerProcess:
+        """Start the audit that a member makes; its report goes to `audit.log`."""
+        words = self.words("audit", federation, rpc=rpc, member=member, app=self.app)
+        return processes.command(words, self.folder / "audit.log")
+
     def log(self, member: int) -> str:
         """What a member's node has said so far."""
         file = self.own(member) / "node.log"

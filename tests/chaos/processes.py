@@ -4,8 +4,8 @@ Ten nodes train digits over anvil. All the while nodes are killed with SIGKILL a
 other, in an order that the seed draws: the chain's process is stopped for seconds, and goes on; it ends and is
 started anew from its file; the store's file system is full for seconds; the leader of a round and two more of
 the ten verifiers are killed for good. Then the job must end with all its rounds final, every node that lives
-must name the model that the chain names, nobody may have signed two messages for one slot, and nobody may have
-been found guilty of a false one.
+must name the model that the chain names, an audit must pass, nobody may have signed two messages for one slot,
+and nobody may have been found guilty of a false one.
 
 The store lies on a small tmpfs of its own in a mount namespace of this process, which needs root or user
 namespaces. Where there are none, the store is not filled, and the line of the run says so.
@@ -249,6 +249,9 @@ class Run:
                 wrong.append(f"m{member} ended with another model")
         wrong += self.signed_twice(state)
         wrong += self.exported(state, living[0])
+        audit = self.place.audit(self.name, living[0], self.chain.url)
+        audit.join()
+        wrong += [f"audit ended with {audit.exitcode}"] if audit.exitcode else []
         wrong += [f"traceback in the log of m{i}" for i in self.nodes if "Traceback" in self.place.log(i)]
         faults = Counter(fault for story in seen.story for _, fault in story.slashed)
         wrong += [f"{faults[fault]} members slashed for {fault.name}" for fault in LIES if faults[fault]]

@@ -55,6 +55,7 @@ def test_five_processes_train_digits(tmp_path: Path) -> None:
     assert driver.returncode == 0, said
     assert "STOPPED, 3 of 3 rounds are final" in said
     assert "the same in every process" in said
+    assert "audit     every check holds" in said
     assert float(re.search(r"accuracy  ([0-9.]+) %", said)[1]) > 75, said
     rounds = re.findall(r"^ +([0-9]+)/3 +m[0-4] +[0-9.]+ % ", said, re.MULTILINE)
     assert rounds == ["1", "2", "3"], said
