@@ -60,11 +60,11 @@ class Place:
             *(str(word) for key, value in given.items() for word in (f"--{key}", value)),
         ]
 
-    def node(self, federation: str, member: int, rpc: str) -> ForkServerProcess:
-        """Start a member's node."""
+    def node(self, federation: str, member: int, rpc: str, look: float = LOOK) -> ForkServerProcess:
+        """Start a member's node, which looks at the chain every `look` seconds."""
         own = self.own(member)
         words = self.words("node", federation, rpc=rpc, member=member, app=self.app, data=own / "rows.csv",
-                           home=own / "home", look=LOOK)  # fmt: skip
+                           home=own / "home", look=look)  # fmt: skip
         return processes.command(words, own / "node.log")
 
     def audit(self, federation: str, member: int, rpc: str) -> ForkServerProcess:
