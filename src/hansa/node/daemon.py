@@ -23,7 +23,7 @@ from hansa.protocol.model import parameters, to_arrays
 from hansa.protocol.state import State
 from hansa.protocol.updates import top_gamma
 from hansa.protocol.wire import encode_item
-from hansa.records import Terms, Update
+from hansa.records import Phase, Terms, Update
 
 KEEP_ROUNDS = 3
 """Rounds whose journal entries are kept, at least."""
@@ -93,8 +93,10 @@ class Node:
             checked=frozenset(self.blobs.checked),
             refused=frozenset(self.blobs.refused),
             evaluated="ranking" in entries,
-            aggregated=result_key(state) in entries,
-            judgement=self.messages.judgement.get(proposal_of(state)),
+            aggregated=state.phase is Phase.AGGREGATE and result_key(state) in entries,
+            judgement=self.messages.judgement.get(proposal_of(state))
+            if state.phase is Phase.VERIFY
+            else None,
             waiting=self.messages.waiting(view),
         )
 
@@ -152,7 +154,7 @@ class Node:
     def _call(self, call: msg.Select | msg.Advance, view: View) -> bool:
         """What anybody may send. Raises `Refused`, `Unavailable`."""
         flights = self.messages.flights
-        if flights.away(call, view):
+        if call in flights.away(view):
             return False
         try:
             self.world.ledger.submit(call)

@@ -148,12 +148,13 @@ class Messages:
         state = view.state
         first = plan.relay_rank(state, self.me.id) < plan.RELAYS
         late = plan.elapsed(state, view.now) >= 0.25
+        away = self.flights.away(view)
         waiting: dict[str, frozenset[int]] = {}
         for kind in plan.kinds_of(state):
             slot = self._slot(kind, state)
-            awaited = frozenset(
-                id for id in plan.expected(state, kind) if not self.flights.away((slot, id), view)
-            )
+            awaited = plan.expected(state, kind)
+            if away:
+                awaited = frozenset(id for id in awaited if (slot, id) not in away)
             if not awaited:
                 continue
             if self.me.relay and (first or late):

@@ -11,18 +11,19 @@ from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import plan
 from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.model import from_arrays
-from hansa.protocol.state import State
-from hansa.records import Terms
+from hansa.protocol.state import State, to_bitmap
+from hansa.records import MAX_MEMBERS, Terms
 
 
 def result_key(state: State) -> str:
-    """The journal's key of the fold of these updates onto this model.
+    """The journal's key of the fold of the selected updates onto the model that stands.
 
     After a reorganisation deeper than the confirmations the same round may select others: their fold is
     another entry, and the old one counts no more.
     """
-    updates = [[id, state.current.commits[id].digest] for id in sorted(state.current.selected)]
-    return "result/" + encoding.digest(encoding.encode([state.model, updates])).hex()[:16]
+    current = state.current
+    selected = to_bitmap(current.selected).to_bytes(MAX_MEMBERS // 8, "big")
+    return "result/" + encoding.digest(state.model + current.set_root + selected).hex()[:16]
 
 
 def _welcomes(state: State) -> str:
