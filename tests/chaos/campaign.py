@@ -110,7 +110,7 @@ def _tell(fed: Federation, printed: int) -> int:
 
 
 def _short(event: object) -> str:
-    names = (n for n in type(event).__dataclass_fields__)  # type: ignore[attr-defined]
+    names = (n for n in type(event).__dataclass_fields__)
     values = ((n, getattr(event, n)) for n in names)
     shown = (f"{n}={v.hex()[:8] if isinstance(v, bytes) else v}" for n, v in values)
     return f"{type(event).__name__}({', '.join(shown)})"

@@ -172,15 +172,15 @@ class Federation:
         me = Identity(seat.id, p, p.onion, *data, trains=member, frugal=self.schedule.frugal)
         world = World(
             ledger=ends.LedgerEnd(self, seat.id, seat.fuse),
-            store=ends.StoreEnd(self, seat.id, seat.fuse),  # type: ignore[arg-type]
-            kept=ends.Disk(seat.blobs, seat.fuse),  # type: ignore[arg-type]
-            trainer=tiny.TinyTrainer(),  # type: ignore[arg-type]
+            store=ends.StoreEnd(self, seat.id, seat.fuse),
+            kept=ends.Disk(seat.blobs, seat.fuse),
+            trainer=tiny.TinyTrainer(),
             scheme=scheme,
-            journal=ends.Journal(Journal(seat.database, "memory"), self, seat.fuse),  # type: ignore[arg-type]
+            journal=ends.Journal(Journal(seat.database, "memory"), self, seat.fuse),
             entropy=entropy,
         )
         seat.node = Node(me, self.terms, world)
-        seat.node.models.fold = self._folding(seat, seat.node.models.fold)  # type: ignore[method-assign]
+        seat.node.models.fold = self._folding(seat, seat.node.models.fold)
 
     def _folding(self, seat: Seat, fold: Callable[[State], Checkpoint]) -> Callable[[State], Checkpoint]:
         def wrong(state: State) -> Checkpoint:

@@ -93,7 +93,7 @@ class Contract:
         self._readers: dict[int, set[tuple[Any, ...]]] = {}
         self._reading: tuple[Any, ...] | None = None
         self._get, self._put = self._state.get_storage, self._state.set_storage
-        self._state.get_storage, self._state.set_storage = self._note_read, self._note_write  # type: ignore[method-assign]
+        self._state.get_storage, self._state.set_storage = self._note_read, self._note_write
         result = self._transact(owner, b"", creation)
         if result.is_error:
             raise errors.REFUSALS[int.from_bytes(result.output[4:], "big")]

@@ -179,7 +179,7 @@ def test_the_excluded_return_only_by_motion(scene: Scene) -> None:
 def test_two_signatures_on_one_message_are_no_equivocation(scene: Scene) -> None:
     claim = scene.people.claim(scene.state, Slot.VOTE, 0, 1, 0, keccak(b"result"), 1)
     assert scene.refusal(msg.Accuse(Slot.VOTE, 0, 1, claim, claim)) == 27
-    unknown = msg.Accuse(3, 0, 1, claim, replace(claim, y=bytes(32)))  # type: ignore[arg-type]
+    unknown = msg.Accuse(3, 0, 1, claim, replace(claim, y=bytes(32)))
     assert scene.refusal(unknown) == 27
 
 

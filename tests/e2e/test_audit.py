@@ -294,7 +294,7 @@ def test_a_flipped_byte_in_the_terms_is_found(copy: Path) -> None:
     ids=str,
 )
 def test_other_settings_of_the_simulation_are_found(copy: Path, change: dict[str, object]) -> None:
-    runfolder.write_record(copy, replace(runfolder.read_record(copy), **change))  # type: ignore[arg-type]
+    runfolder.write_record(copy, replace(runfolder.read_record(copy), **change))
     assert "run record" in failed(audit(copy))
 
 
@@ -393,7 +393,7 @@ def conspiracy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     honest, ranked = ckpt.advance, selection.rank
 
     def advance(*given: object) -> ckpt.Checkpoint:
-        result = honest(*given)  # type: ignore[arg-type]
+        result = honest(*given)
         values = result.model.values.copy()
         values[0] += 1
         return ckpt.make(Model(result.model.layout, values), result.state)

@@ -68,8 +68,8 @@ def test_both_ways_of_writing_give_the_same_parts(tmp_path: Path, source: str) -
     site = Site(tmp_path, "m0", 0, 1)
     assert parts.model() == "model"
     assert parts.data(site) == ["m0"]
-    assert parts.train(None, [1, 2], None) == {"seen": 2}  # type: ignore[arg-type]
-    assert parts.evaluate(None, [], None) == {"loss": 1.0}  # type: ignore[arg-type]
+    assert parts.train(None, [1, 2], None) == {"seen": 2}
+    assert parts.evaluate(None, [], None) == {"loss": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_params_are_read_only_and_name_what_is_there() -> None:
     with pytest.raises(AttributeError, match="cannot be changed"):
         params.lr = 1.0
     with pytest.raises(TypeError):
-        params["lr"] = 1.0  # type: ignore[index]
+        params["lr"] = 1.0
 
 
 def test_training_seeds_differ_by_seed_member_and_round() -> None:

@@ -159,7 +159,7 @@ def test_the_anchored_chain_holds() -> None:
 )
 def test_every_anchor_is_compared(changed: dict[str, object]) -> None:
     book = Book()
-    assert not compare(replace(ANCHORS, **changed), DEPLOYMENT, HASHES, book)  # type: ignore[arg-type]
+    assert not compare(replace(ANCHORS, **changed), DEPLOYMENT, HASHES, book)
     assert exit_code(book.report(anchored=False)) == 1
 
 

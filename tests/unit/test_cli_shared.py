@@ -144,10 +144,10 @@ def test_it_says_whom_it_waits_for_and_until_when(fresh: Shared) -> None:
 def test_a_failed_round_is_told(fresh: Shared) -> None:
     fresh.start()
     fresh.nodes[1:] = []
-    fresh.rpc.set_time(START + 10_000)  # type: ignore[attr-defined]
+    fresh.rpc.set_time(START + 10_000)
     while following(fresh).read().view.state.round == 1:
         state = following(fresh).read().view.state
-        fresh.rpc.set_time(max(fresh.clock(), state.deadline))  # type: ignore[attr-defined]
+        fresh.rpc.set_time(max(fresh.clock(), state.deadline))
         fresh.ledger(fresh.owner).submit(msg.Advance(state.round))
     said = describe(following(fresh).read())
     assert (said["failed_rounds"], said["failed_in_a_row"]) == (1, 1)
@@ -236,7 +236,7 @@ def test_watch_tells_changes_once_and_ends_with_the_federation(
             return follow.read()
 
     playing = Playing()
-    status._watch(playing, 0.0, False)  # type: ignore[arg-type]
+    status._watch(playing, 0.0, False)
     written = capsys.readouterr()
     lines = [text.split(maxsplit=1)[1] for text in written.out.splitlines()]
     assert lines[0].startswith("round 1, COMMIT, no leader yet, waiting: commit of m0 m1 m2 m3")

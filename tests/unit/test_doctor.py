@@ -259,7 +259,7 @@ class Web(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, body = self.server.answer(self.path)  # type: ignore[attr-defined]
+        status, body = self.server.answer(self.path)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -274,7 +274,7 @@ class Web(BaseHTTPRequestHandler):
 @contextmanager
 def web(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    server.answer = answer  # type: ignore[attr-defined]
+    server.answer = answer
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

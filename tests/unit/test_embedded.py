@@ -178,7 +178,7 @@ def test_a_flipped_bit_in_the_genesis_is_found(undisturbed: Path) -> None:
     ],
     ids=["a row missing", "no genesis", "a number skipped", "time backwards"],
 )
-def test_a_journal_with_gaps_is_untrusted(tamper: Callable[[list], list], undisturbed: Path) -> None:  # type: ignore[type-arg]
+def test_a_journal_with_gaps_is_untrusted(tamper: Callable[[list], list], undisturbed: Path) -> None:
     genesis, entries = read_journal(undisturbed)
     with pytest.raises(errors.Untrusted):
         list(replay(genesis, tamper(list(entries))))

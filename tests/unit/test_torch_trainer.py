@@ -57,7 +57,7 @@ def options(folder: Path, source: str = APP, *, workers: int = 0, **changed: obj
     (folder / "app.py").write_text(source)
     sites = tuple(Site(folder, member_name(i), i, 0) for i in range(4))
     written: dict[str, object] = {"partition": Partition("dirichlet", 1.0, 10), "workers": workers}
-    return TrainerOptions(folder, sites, **(written | changed))  # type: ignore[arg-type]
+    return TrainerOptions(folder, sites, **(written | changed))
 
 
 @pytest.fixture
