@@ -38,8 +38,8 @@ def fork(made) -> None:
 
 
 @pytest.mark.parametrize("precommit", [True, False])
-def test_an_aggregate_of_the_other_branch_is_never_final(precommit):
-    """All have folded five updates when the chain goes back to before the fifth was committed."""
+def test_a_fold_of_the_other_branch_gets_no_votes(precommit):
+    """All have folded five updates, and none has voted, when the chain goes back to before the fifth was committed."""
     made = founded(precommit=precommit)
     made.until(Phase.VERIFY)
     fork(made)

@@ -64,6 +64,7 @@ class Referee:
         self.violations: list[str] = []
         self._shown: dict[int, bytes] = {}
         self._forks = 0
+        self._branches: dict[int, dict[bytes, Checkpoint]] = {}
         self._trainer = tiny.TinyTrainer()
         self._layout = fed.terms.layout
         first, _ = from_arrays(self._trainer.initial(0), self._layout.scale)
@@ -132,6 +133,8 @@ class Referee:
                 yield from self._frozen(from_bitmap(available), block)
             case ev.Selected(_, selected):
                 now.selected = from_bitmap(selected)
+                right = self._recomputed()
+                self._branches.setdefault(self._round, {})[right.digest] = right
                 if not now.selected <= now.available:
                     yield f"round {self._round} selected what was not available"
             case ev.Elected(_, attempt, id):
@@ -206,6 +209,8 @@ class Referee:
         if event.model != now.result:
             yield f"the final aggregate of round {event.round} was not proposed"
         right = self._recomputed()
+        if event.round in self.fed.forked:
+            right = self._branches[event.round].get(event.model, right)
         self._models[right.digest] = right
         if event.model != right.digest:
             yield f"the final aggregate of round {event.round} is not the fold of {sorted(now.selected)}"

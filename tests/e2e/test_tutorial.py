@@ -62,6 +62,7 @@ class Shell:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HANSA_")}
         environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
         environment["HOME"] = str(folder)
+        environment["COLUMNS"] = "110"  # as without a terminal; whoever runs the tests may have set another
         self.port = port
         self.process = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail"],
