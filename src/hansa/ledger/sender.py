@@ -31,6 +31,9 @@ NONCE = ("nonce too low", "nonce too high", "nonce is too low", "replacement")
 FIRST_PAUSE = 0.002
 """Seconds before the second look for receipts; a chain that mines at once has them by then."""
 
+LAG = 3.0
+"""Seconds for which a busy node may count a transaction before it gives its receipt."""
+
 UNDERPRICED = ("underpriced", "less than block base fee", "fee too low")
 
 
@@ -67,7 +70,7 @@ class _Pending:
     hashes: list[bytes]
     touched: float
     in_block: bool = False
-    overtaken: int = 0
+    overtaken: float | None = None
     receipt: dict[str, Any] | None = None
 
 
@@ -283,7 +286,7 @@ class Sender:
                 if lost is not None:
                     settled[name] = lost
             else:
-                pending.in_block, pending.overtaken = True, 0
+                pending.in_block, pending.overtaken = True, None
                 if number(member(receipt, "blockNumber")) <= final:
                     settled[name] = self._result(pending, receipt)
         for name in settled:
@@ -293,9 +296,10 @@ class Sender:
     def _missing(self, pending: _Pending, used: int) -> errors.HansaError | None:
         """A transaction is in no block: send it again if it fell out of one, or has waited long."""
         if used > pending.nonce:
-            # Once may be a block that came between two answers; twice is another transaction.
-            pending.overtaken += 1
-            if pending.overtaken > 1:
+            # For a moment it may be a block whose receipts are not there yet; then it is another transaction.
+            now = self._clock()
+            pending.overtaken = now if pending.overtaken is None else pending.overtaken
+            if now - pending.overtaken >= LAG:
                 return errors.Unavailable(
                     f"another transaction took nonce {pending.nonce} of this account",
                     hint="one process at a time may use an account; send again",
