@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,6 @@ from hansa.protocol import messages as msg
 from hansa.records import Role
 
 STRANGER = signatures.account(b"\x51" * 32)
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Shared]:
-    with embedded(tmp_path) as chain:
-        yield found(chain, tmp_path, lambda: chain.time)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    folder = tmp_path_factory.mktemp("audited")
-    with embedded(folder) as chain:
-        made = found(chain, folder, lambda: chain.time)
-        made.start()
-        made.run()
-        yield made
 
 
 def audited(made: Shared) -> Report:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -16,10 +15,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
-from tests.shared import START, Shared, embedded, found, served
+from tests.shared import START, Shared, served
 
 from hansa import errors, motions, wiring
-from hansa.cli import main as cli
 from hansa.cli import status
 from hansa.cli.connection import Reached
 from hansa.cli.following import Following
@@ -33,44 +31,9 @@ from hansa.records import Limits, Motion
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """Stopped after two rounds."""
-    folder = tmp_path_factory.mktemp("shared")
-    with embedded(folder) as chain:
-        made = found(chain, folder, lambda: chain.time)
-        made.start()
-        made.run()
-        yield made
-
-
-@pytest.fixture(scope="module")
 def url(shared: Shared) -> Iterator[str]:
     with served(shared.rpc) as url:
         yield url
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Shared]:
-    """Just deployed."""
-    with embedded(tmp_path) as chain:
-        yield found(chain, tmp_path, lambda: chain.time)
-
-
-@pytest.fixture
-def hansa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command line here; gives its exit code and both streams."""
-
-    def run(*words: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hansa", *map(str, words)])
-        try:
-            cli.main()
-            code: Any = 0
-        except SystemExit as e:
-            code = e.code
-        written = capsys.readouterr()
-        return int(code or 0), written.out, written.err
-
-    return run
 
 
 def following(shared: Shared, clock: int | None = None) -> Following:

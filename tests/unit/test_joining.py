@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from hansa.app import app_digest
 from hansa.audit.claims import check_consents
 from hansa.audit.decisions import History
 from hansa.audit.report import Book
-from hansa.cli import main as cli
 from hansa.cli.explanation import page
 from hansa.member import consented
 from hansa.protocol import messages as msg
@@ -35,19 +33,12 @@ def fresh(tmp_path: Path) -> Iterator[Shared]:
 
 
 @pytest.fixture
-def join(fresh: Shared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def join(fresh: Shared, hansa: Any) -> Any:
     def run(id: int, *words: str) -> tuple[int, str, str]:
         with served(fresh.rpc) as url:
-            given = ["--rpc", url, "--store", str(fresh.store), "--key", str(fresh.key_file(id))]
-            given += ["--password-file", str(fresh.password()), "--app", str(APP)]
-            monkeypatch.setattr(sys, "argv", ["hansa", "join", fresh.name, *given, *words])
-            try:
-                cli.main()
-                code: Any = 0
-            except SystemExit as e:
-                code = e.code
-        written = capsys.readouterr()
-        return int(code or 0), written.out, written.err
+            given = ["--rpc", url, "--store", fresh.store, "--key", fresh.key_file(id)]
+            given += ["--password-file", fresh.password(), "--app", APP]
+            return hansa("join", fresh.name, *given, *words)
 
     return run
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.authority import Authority
@@ -47,7 +47,7 @@ class Tunnels(BaseHTTPRequestHandler):
     """A proxy: every tunnel ends at `port` of this machine, whatever it was asked for."""
 
     port = 0
-    asked: list[str] = []  # noqa: RUF012
+    asked: ClassVar[list[str]] = []
     password = ""
 
     def do_CONNECT(self) -> None:

@@ -237,15 +237,16 @@ class Sender:
 
     def _send_and_wait(self, transactions: Sequence[_Pending]) -> None:
         """Send raw transactions for their receipts; what gets none is left to the plain way."""
-        answers = self._rpc.batch([("eth_sendRawTransactionSync", (hexed(t.raw),)) for t in transactions])
-        for pending, answer in zip(transactions, answers, strict=True):
+        for pending in transactions:
+            answer = self._rpc.batch([("eth_sendRawTransactionSync", (hexed(pending.raw),))])[0]
             pending.receipt = answer if isinstance(answer, dict) else None
 
     def _broadcast(self, transactions: Sequence[_Pending]) -> list[Fault | None]:
-        """Send raw transactions: None where the chain has it now, whether just sent or before."""
-        unsent = [("eth_sendRawTransaction", (hexed(t.raw),)) for t in transactions if not t.receipt]
-        sent = iter(self._rpc.batch(unsent) if unsent else ())
-        pairs = [(t, None if t.receipt else next(sent)) for t in transactions]
+        """Send raw transactions: None where the chain has it now, whether just sent or before.
+
+        One after the other: a node may take a batch in any order, and anvil then leaves one in its queue for ever.
+        """
+        pairs = [(t, None if t.receipt else self._sent(t)) for t in transactions]
         doubtful = [t.hashes[-1] for t, a in pairs if isinstance(a, Fault) and _says(a, NONCE)]
         asked = [("eth_getTransactionByHash", (hexed(h),)) for h in doubtful]
         known = self._rpc.batch(asked) if asked else []
@@ -254,6 +255,9 @@ class Sender:
             a if isinstance(a, Fault) and not _says(a, KNOWN) and t.hashes[-1] not in on_chain else None
             for t, a in pairs
         ]
+
+    def _sent(self, pending: _Pending) -> Any:
+        return self._rpc.batch([("eth_sendRawTransaction", (hexed(pending.raw),))])[0]
 
     def poll(self) -> dict[bytes, Receipt | errors.HansaError]:
         """Look after what was submitted: results of what is settled since, by the name from `submit`."""
