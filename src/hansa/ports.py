@@ -157,10 +157,31 @@ class Scheme(Protocol):
         """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A quote in canonical form, and what its processor's maker says of such processors: JSON, signed."""
+
+    quote: bytes
+    collateral: bytes
+
+
+class Attestor(Protocol):
+    """Has the processor sign what runs, and 64 bytes that it wants signed with it."""
+
+    def quote(self, report_data: bytes) -> Evidence:
+        """A fresh quote over `report_data` (64 bytes), with collateral of now.
+
+        Raises `Unavailable` when the processor or its maker's service does not answer, `Misconfigured` when
+        there is none here.
+        """
+
+
 __all__ = [
+    "Attestor",
     "Call",
     "Entropy",
     "EvaluateTask",
+    "Evidence",
     "Ledger",
     "Mapping",
     "Model",

@@ -1,0 +1,32 @@
+"""Remote attestation of SGX enclaves and TDX trust domains: quotes, collateral, policy, record; who makes quotes.
+
+See `verifying.verify`; who attests: `simulated.Simulated`, `hardware.Gramine`, `hardware.TrustDomain`.
+"""
+
+from hansa.attestation.policy import Policy, Product, intel_root
+from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement, TdxMeasurement, normalise
+from hansa.attestation.records import Record, read_record
+from hansa.attestation.statements import NONCE_BYTES, Statement, read_statement, report_data
+from hansa.attestation.verifying import Examination, Facts, examine, reverify, verify
+
+__all__ = [
+    "NONCE_BYTES",
+    "Examination",
+    "Facts",
+    "Measurement",
+    "Policy",
+    "Product",
+    "Quote",
+    "Record",
+    "SgxMeasurement",
+    "Statement",
+    "TdxMeasurement",
+    "examine",
+    "intel_root",
+    "normalise",
+    "read_record",
+    "read_statement",
+    "report_data",
+    "reverify",
+    "verify",
+]
