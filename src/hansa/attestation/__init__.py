@@ -3,7 +3,7 @@
 See `verifying.verify`; who attests: `simulated.Simulated`, `hardware.Gramine`, `hardware.TrustDomain`.
 """
 
-from hansa.attestation.policy import Policy, Product, intel_root
+from hansa.attestation.policy import NO_PROTECTION, Policy, Product, intel_root
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement, TdxMeasurement, normalise
 from hansa.attestation.records import Record, read_record
 from hansa.attestation.statements import NONCE_BYTES, Statement, read_statement, report_data
@@ -11,6 +11,7 @@ from hansa.attestation.verifying import Examination, Facts, examine, reverify, v
 
 __all__ = [
     "NONCE_BYTES",
+    "NO_PROTECTION",
     "Examination",
     "Facts",
     "Measurement",

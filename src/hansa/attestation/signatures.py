@@ -57,13 +57,13 @@ def pem(chain: list[x509.Certificate]) -> bytes:
 def _rebuilt(certificate: x509.Certificate) -> x509.Certificate:
     """The certificate with the lower s: only what its maker signed is kept, all around it is written anew."""
     r, s = decode_dss_signature(certificate.signature)
-    signature = _tlv(0x03, b"\x00" + encode_dss_signature(r, _lower(s)))
+    signature = tlv(0x03, b"\x00" + encode_dss_signature(r, _lower(s)))
     body = certificate.tbs_certificate_bytes + _ALGORITHM + signature
-    return x509.load_der_x509_certificate(_tlv(0x30, body))
+    return x509.load_der_x509_certificate(tlv(0x30, body))
 
 
-def _tlv(tag: int, body: bytes) -> bytes:
-    """Tag, length and value of DER."""
+def tlv(tag: int, body: bytes) -> bytes:
+    """Tag, length and value, as DER has them."""
     size = len(body)
     if size < 0x80:
         return bytes([tag, size]) + body

@@ -190,12 +190,12 @@ def _proven(evidence: Evidence, quote: Quote, collateral: Collateral, root: byte
 def _check_dates(collateral: Collateral, now: int) -> None:
     if collateral.newest > now:
         raise errors.Untrusted(
-            f"the collateral was signed {collateral.newest - now} s in the future",
+            f"the collateral was signed {_span(collateral.newest - now)} in the future",
             hint="Check the time at which the quote is judged; else whoever sent the collateral is at fault.",
         )
     if collateral.expires < now:
         raise errors.Untrusted(
-            f"the collateral expired {now - collateral.expires} s ago",
+            f"the collateral expired {_span(now - collateral.expires)} ago",
             hint="Whoever attests has to fetch it again from the processor maker's service.",
         )
 
@@ -256,7 +256,7 @@ def _objections(facts: Facts, collateral: Collateral, policy: Policy, now: int) 
     """What the policy does not allow of that which is proven."""
     if now - collateral.issued > policy.max_age:
         yield errors.Untrusted(
-            f"the collateral is {(now - collateral.issued) / DAY:.1f} days old, {policy.max_age / DAY:g} are allowed",
+            f"the collateral is {_span(now - collateral.issued)} old, {_span(policy.max_age)} are allowed",
             hint="Whoever attests has to fetch it again from the processor maker's service.",
         )
     if facts.status not in policy.statuses:
@@ -284,6 +284,10 @@ def _objections(facts: Facts, collateral: Collateral, policy: Policy, now: int) 
             f"the policy does not name what runs there: {_named(facts.measurement)}",
             hint="Another program was started than the one agreed on; or pin this one, after building it yourself.",
         )
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds / DAY:.1f} days" if seconds > DAY else f"{seconds} s"
 
 
 def _is_pinned(measured: Measurement, policy: Policy) -> bool:

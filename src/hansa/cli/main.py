@@ -11,6 +11,7 @@ import typer
 
 from hansa import errors
 from hansa.cli import (
+    attest,
     audit,
     doctor,
     export,
@@ -95,6 +96,7 @@ app.command("explain", short_help="Say who sees what, and what stays for ever.")
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)
 app.command("sandbox", short_help="Run a chain and a store for members on this machine.")(sandbox.sandbox)
+app.add_typer(attest.app, name="attest", short_help="Look into a quote of SGX or TDX, and judge it by hand.")
 app.add_typer(keys.app, name="keys", short_help="Make a member's key file; see what is public of one.")
 
 
