@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup run cluster test lint bench chaos processes kill contract clean
+.PHONY: help setup run cluster test lint bench chaos processes kill attestation-flips contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
@@ -17,6 +17,7 @@ help:
 	@echo "make chaos   real nodes under seeded faults, SEEDS=1000"
 	@echo "make processes  real processes under faults, REPEAT=20"
 	@echo "make kill    kill and resume whole runs, SEEDS=20"
+	@echo "make attestation-flips  flip every bit of two genuine quotes; none may pass"
 	@echo "make contract  compile Federation.vy into the shipped artefact"
 
 setup: $(VENV)/.ready
@@ -61,6 +62,9 @@ chaos: setup
 
 processes: setup node_modules/.ready
 	$(BIN)/python -m tests.chaos.processes --repeat $(or $(REPEAT),20)
+
+attestation-flips: setup
+	$(BIN)/python -m tests.flips
 
 kill: setup
 	$(BIN)/python benchmarks/kill.py --seeds $(or $(SEEDS),20)

@@ -83,7 +83,7 @@ def read(data: bytes) -> Collateral:
                 f"has other keys than it should: {', '.join(sorted(parts.keys() ^ FIELDS))[:200]}"
             )
         return _read(parts)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as e:
+    except (*signatures.MALFORMED, KeyError, RecursionError, OverflowError) as e:
         raise _wrong(data, str(e) if type(e) is ValueError else "cannot be read") from e
     except errors.Untrusted as e:
         e.digest = encoding.digest(data)

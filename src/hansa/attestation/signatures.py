@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -19,6 +20,9 @@ ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 CHAIN = 3
 """Certificates in a quote: that of the processor's key (PCK), its authority, the root."""
+
+MALFORMED = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+"""What reading a foreign certificate or list of revocations may raise."""
 
 _ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
 """DER of ecdsa-with-SHA256, the only algorithm in Intel's certificates."""
@@ -37,7 +41,7 @@ def certificates(pem: bytes) -> list[x509.Certificate]:
     """Certificates of a PEM text, in order. Raises `Untrusted`."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as e:
+    except MALFORMED as e:
         raise errors.Untrusted(
             "what should be certificates in PEM is none",
             hint="Whoever made the evidence is at fault; ask for it again.",
@@ -54,12 +58,20 @@ def pem(chain: list[x509.Certificate]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
-def _rebuilt(certificate: x509.Certificate) -> x509.Certificate:
-    """The certificate with the lower s: only what its maker signed is kept, all around it is written anew."""
+def _lowered(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate with the lower s. Raises `ValueError` if anything else in it would change.
+
+    Its maker signed what lies within; algorithm, signature and lengths around that are written anew.
+    """
     r, s = decode_dss_signature(certificate.signature)
-    signature = tlv(0x03, b"\x00" + encode_dss_signature(r, _lower(s)))
-    body = certificate.tbs_certificate_bytes + _ALGORITHM + signature
-    return x509.load_der_x509_certificate(tlv(0x30, body))
+    if _enclosed(certificate, r, s) != der(certificate):
+        raise ValueError("something around the signed part has another form")
+    return x509.load_der_x509_certificate(_enclosed(certificate, r, _lower(s)))
+
+
+def _enclosed(certificate: x509.Certificate, r: int, s: int) -> bytes:
+    signature = tlv(0x03, b"\x00" + encode_dss_signature(r, s))
+    return tlv(0x30, certificate.tbs_certificate_bytes + _ALGORITHM + signature)
 
 
 def tlv(tag: int, body: bytes) -> bytes:
@@ -86,10 +98,10 @@ def canonical_chain(text: bytes) -> tuple[bytes, bytes]:
             hint="Whoever handed the quote on changed it; ask for it again.",
         )
     try:
-        rebuilt = [*map(_rebuilt, chain[:-1]), chain[-1]]
-    except ValueError as e:
+        rebuilt = [*map(_lowered, chain[:-1]), chain[-1]]
+    except MALFORMED as e:
         raise errors.Untrusted(
-            "a certificate in the quote is not signed with ECDSA",
-            hint="Only certificates of Intel's kind are accepted.",
+            "a certificate in the quote is not written in the one form of a certificate signed with ECDSA",
+            hint="Whoever handed the quote on changed it; ask for it again.",
         ) from e
     return pem(rebuilt) + b"\x00", der(chain[-1])
