@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa import encoding
+from hansa import encoding, wiring
 from hansa.app import EvaluateTask, TrainResult, TrainTask
 from hansa.crypto import sealing, signatures
 from hansa.founding import Party
@@ -24,7 +24,6 @@ from hansa.protocol import plan, rules
 from hansa.protocol.model import from_arrays
 from hansa.protocol.terms import parameters as contract_parameters
 from hansa.records import Governance, GovernanceTerms, Limits, Phase, Role, SelectionTerms, Terms, Training
-from hansa.schemes import plaintext
 from hansa.stores import objects
 
 LENGTH = 12
@@ -194,9 +193,7 @@ def node(
 ) -> Node:
     """A node of member `id`; without a `journal` it starts with an empty one."""
     p = made.parties[id]
-    scheme = plaintext.create(
-        id=id, private_key=p.sealing_key, entropy=p.entropy, limits=Limits(), length=LENGTH
-    )
+    scheme = wiring.scheme(made.terms, id=id, private_key=p.sealing_key, entropy=p.entropy, limits=Limits())
     trains = trains and p.role is Role.MEMBER
     relay = relays is None or id in relays
     me = Identity(id, p, p.onion, f"m{id}/train", f"m{id}/validation", trains=trains, relay=relay)

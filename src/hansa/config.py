@@ -22,6 +22,7 @@ from hansa.records import (
     Governance,
     GovernanceTerms,
     Release,
+    SecAgg,
     SelectionTerms,
     Training,
 )
@@ -160,6 +161,16 @@ class _Release(Table):
     min_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
+class _SecAgg(Table):
+    mode: Literal["masked", "direct"] = "masked"
+    modulus: Literal[2048, 3072] = 3072
+    exponents: Literal["short", "full"] = "short"
+    bits: Annotated[int, Field(ge=16, le=24)] = 24
+    tolerance: Annotated[float, Field(ge=0, le=100)] = 0.1
+    max_reentries: Annotated[int, Field(ge=0, le=1000)] = 3
+    key_centres: tuple[str, ...] = Field(default=(), strict=False)
+
+
 class _Partition(Table):
     kind: Literal["dirichlet", "iid", "natural"] = "iid"
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
@@ -186,6 +197,7 @@ class _File(Table):
     aggregation: _Aggregation = _Aggregation()
     governance: _Governance = _Governance()
     release: _Release = _Release()
+    secagg: _SecAgg | None = None
     simulation: _Simulation = _Simulation()
 
 
@@ -201,11 +213,17 @@ REQUIRED: Final = {
 def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFile:
     """Read `federation.toml` of a folder; each override is "SECTION.KEY=VALUE", as in TOML or bare text.
 
+    A table [under.SCHEME] holds what stands in the place of the rest if that is the scheme, so that one line changes
+    the protection of a job. Overrides come last.
+
     Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, and for
     terms that cannot go together (`protocol.terms.check_terms`).
     """
     path = folder / FILE
     written = read_toml(path, f"An app is a folder with {FILE} and app.py.")
+    for override in overrides:
+        _override(written, override)
+    _choose(written)
     for override in overrides:
         _override(written, override)
     file = checked(_File, written, path, required=REQUIRED)
@@ -233,6 +251,21 @@ def _override(written: dict[str, Any], text: str) -> None:
         table[keys[-1]] = value.strip()
 
 
+def _choose(written: dict[str, Any]) -> None:
+    """Let the table [under.SCHEME] of the scheme take the place of what stands above. Raises `Misconfigured`."""
+    under, federation = written.pop("under", {}), written.get("federation")
+    scheme = federation.get("scheme") if isinstance(federation, dict) else None
+    if not isinstance(under, dict) or not all(k in SCHEMES and isinstance(v, dict) for k, v in under.items()):
+        raise errors.Misconfigured(
+            f"{FILE}: [under]: holds tables named by schemes, and nothing else",
+            hint=f"For example [under.secagg.selection]; the schemes are {', '.join(SCHEMES)}.",
+        )
+    for section, table in under.get(scheme, {}).items():
+        if not isinstance(table, dict):
+            raise errors.Misconfigured(f"{FILE}: [under.{scheme}] {section}: is a value, not a table")
+        written[section] = {**written.get(section, {}), **table}
+
+
 def _pairs(values: Mapping[str, Record]) -> tuple[tuple[str, Record], ...]:
     return tuple(sorted(values.items()))
 
@@ -252,6 +285,12 @@ def _draft(file: _File) -> Draft:
             f'{FILE}: [governance] seats: governance = "server" needs the names of its servers',
             hint='Name them in [governance] seats, or use governance = "committee".',
         )
+    secret = federation.scheme == "secagg"
+    if file.secagg is not None and not secret:
+        raise errors.Misconfigured(
+            f'{FILE}: [secagg]: has a meaning only with scheme = "secagg"',
+            hint="Delete it, or write it as [under.secagg.secagg].",
+        )
     return Draft(
         name=federation.name,
         scheme=federation.scheme,
@@ -270,6 +309,7 @@ def _draft(file: _File) -> Draft:
         govern=_as(GovernanceTerms, file.governance),
         release=_as(Release, file.release),
         retain_rounds=federation.retain_rounds,
+        secagg=_as(SecAgg, file.secagg or _SecAgg()) if secret else None,
     )
 
 

@@ -119,7 +119,14 @@ def found(file: FederationFile) -> Founding:
     members = tuple(party(simulated.seed, app.member_name(i)) for i in range(simulated.members))
     servers: tuple[Party, ...] = ()
     if draft.governance is Governance.SERVER:
-        servers = (party(simulated.seed, "s0", Role.SERVER),)
+        count = max(1, len(draft.govern.seats))
+        servers = tuple(party(simulated.seed, f"s{i}", Role.SERVER) for i in range(count))
+    centres: tuple[Party, ...] = ()
+    if draft.secagg is not None:
+        count = max(1, len(draft.secagg.key_centres))
+        centres = tuple(party(simulated.seed, f"k{i}", Role.KEY_CENTRE) for i in range(count))
+        named = tuple("0x" + c.address.hex() for c in centres)
+        draft = replace(draft, secagg=replace(draft.secagg, key_centres=named))
     seats: tuple[bytes, ...] = ()
     if draft.governance is Governance.SERVER:
         seats = tuple(s.address for s in servers)
@@ -139,4 +146,4 @@ def found(file: FederationFile) -> Founding:
     trainer = Ahead(wiring.trainer("torch", options))
     draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))
     terms = completed(draft, file, trainer, options.digest)
-    return Founding(file, terms, (*members, *servers), trainer, seats)
+    return Founding(file, terms, (*members, *servers, *centres), trainer, seats)

@@ -19,8 +19,7 @@ from hansa.node.onion import Onion
 from hansa.node.world import Identity, World
 from hansa.ports import Ledger, Store, Trainer
 from hansa.protocol import messages as msg
-from hansa.protocol.model import parameters
-from hansa.protocol.state import Member, State
+from hansa.protocol.state import Member, State, record_of
 from hansa.records import Limits, RecordKind, Role, Standing
 from hansa.signers.keystore import MemberKey, onion_seed
 
@@ -40,7 +39,7 @@ def join_call(key: MemberKey, state: State, role: Role, resources: int) -> msg.J
 
 def consented(state: State, id: int) -> bool:
     """Whether this member has put its consent on the chain; once is enough, since terms never change."""
-    return (0, RecordKind.CONSENT, id) in state.recorded
+    return record_of(state, 0, RecordKind.CONSENT, id) is not None
 
 
 def consent_call(key: MemberKey, state: State, id: int, digest: bytes) -> msg.Record:
@@ -131,12 +130,11 @@ def open_node(
         kept=wiring.store(str(home / "kept")),
         trainer=MeteredTrainer(trainer(id), meter),
         scheme=wiring.scheme(
-            terms.scheme,
+            terms,
             id=id,
             private_key=key.sealing_key,
             entropy=entropy,
             limits=Limits(),
-            length=parameters(terms.layout),
         ),
         journal=open_journal(home / "journal.sqlite", state.domain, member.address),
         entropy=entropy,

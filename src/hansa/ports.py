@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.protocol.messages import Call
+from hansa.protocol.secagg import Opening, Sums
 from hansa.protocol.state import State
 from hansa.records import Model, Update
 
@@ -127,20 +131,28 @@ class Sealed:
     attachments: tuple[bytes, ...] = ()
 
 
+Fetch = Callable[[bytes], bytes]
+"""Gives a blob of the store by digest. Raises `Unavailable`, `Untrusted`."""
+
+
 class Scheme(Protocol):
-    """How updates are protected on the way from member to aggregate.
+    """How updates are protected on the way from member to aggregate. What a `Fetch` raises passes through."""
 
-    `fetch` gives a blob of the store by digest; what it raises passes through.
-    """
-
-    def seal(self, state: State, update: Update) -> Sealed:
+    def seal(self, state: State, update: Update, fetch: Fetch) -> Sealed:
         """An update as it lies in the store."""
 
-    def check(self, state: State, member: int, blob: bytes, fetch: Callable[[bytes], bytes]) -> Update:
-        """Open a member's blob and hold it against its commitment. Raises `Untrusted`."""
+    def check(self, state: State, member: int, blob: bytes, fetch: Fetch) -> Update | None:
+        """Hold a member's blob against its commitment; gives what is in it, or None where that stays hidden.
+
+        Raises `Untrusted`.
+        """
 
     def references(self, blob: bytes) -> tuple[bytes, ...]:
         """Digests of the attachments that a sealed blob names. Raises `Untrusted`."""
+
+
+class Releasing(Scheme, Protocol):
+    """A scheme whose leaders see the model, and release it to readers."""
 
     def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
         """A model as it lies in the store."""
@@ -152,7 +164,7 @@ class Scheme(Protocol):
         author: int,
         version: int,
         blob: bytes,
-        fetch: Callable[[bytes], bytes],
+        fetch: Fetch,
     ) -> bytes:
         """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
 
@@ -176,19 +188,80 @@ class Attestor(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """What an opening gave: each cohort's sum, int64 in the model's scale, or None where it is spoiled.
+
+    `secret`: 32 bytes that follow from it, known to whoever has both halves. `findings`: what is wrong with what is
+    spoiled.
+    """
+
+    sums: tuple[NDArray[np.int64] | None, ...]
+    secret: bytes
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """One half of an opening as recorded: who gave it, its blob, and the blob that lets a member in afterwards."""
+
+    author: int
+    blob: bytes
+    admission: bytes | None = None
+
+
+class Summing(Scheme, Protocol):
+    """A scheme in which only sums are ever opened, and by their contributors alone; see `protocol.secagg`."""
+
+    def found(self, state: State) -> Sealed:
+        """The parameters, with the halves sealed to those who are to hold them."""
+
+    def public_key(self, state: State, fetch: Fetch) -> bytes:
+        """The own public key as others check it."""
+
+    def check_key(self, state: State, member: int, blob: bytes, fetch: Fetch) -> None:
+        """Whether a public key is a member's own. Raises `Untrusted`."""
+
+    def combine(self, state: State, fetch: Fetch) -> tuple[Sums, ...]:
+        """What the updates of the running round's cohorts add up to. Raises `Untrusted`."""
+
+    def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Fetch) -> bytes:
+        """The own half of an opening, sealed to `readers`. Raises `Untrusted` if the sums are not those claimed."""
+
+    def admit(self, state: State, member: int, half: Half, fetch: Fetch) -> bytes:
+        """A blob that lets one more member read a half of the own group."""
+
+    def open(self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch) -> Opened:
+        """The sums of the running round. Raises `Untrusted` when a half is not what it should be."""
+
+    def secret(self, state: State, round: int, halves: Sequence[Half], fetch: Fetch) -> bytes:
+        """`Opened.secret` of a round that is over."""
+
+    def seal_model(self, state: State, secret: bytes, data: bytes) -> bytes:
+        """The standing model, sealed under the secret of its opening."""
+
+    def open_model(self, state: State, secret: bytes, blob: bytes) -> bytes:
+        """The reverse. Raises `Untrusted`."""
+
+
 __all__ = [
     "Attestor",
     "Call",
     "Entropy",
     "EvaluateTask",
     "Evidence",
+    "Fetch",
+    "Half",
     "Ledger",
     "Mapping",
     "Model",
+    "Opened",
+    "Releasing",
     "Scheme",
     "Sealed",
     "Signer",
     "Store",
+    "Summing",
     "TrainResult",
     "TrainTask",
     "Trainer",

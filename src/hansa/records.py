@@ -103,13 +103,24 @@ class Slot(IntEnum):
 
 
 class RecordKind(IntEnum):
-    """What a generic ledger record carries."""
+    """What a generic ledger record carries. `SUBJECTS` and above: the kind of a record about an id."""
 
     ATTESTATION = 1
     OPENING = 2
     RELEASE = 3
     INPUT = 4
     CONSENT = 5
+    SETUP = 6
+    KEY = 7
+    CERTIFICATE = 8
+    COHORTS = 9
+    REENTRY = 10
+    READMISSION = 11
+    REFUSAL = 12
+
+
+SUBJECTS = 256
+"""A record of this kind about the id i has the number kind + SUBJECTS * (i + 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +278,24 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class SecAgg:
+    """[secagg] of the terms; see `protocol.secagg`.
+
+    `modulus` is the length of N in bits; `bits` those of a value times its weight, sign included. `tolerance`: by
+    how much of itself the metric may get worse in a round before a member votes against it. `key_centres`:
+    addresses, the first of which makes the parameters.
+    """
+
+    mode: str = "masked"
+    modulus: int = 3072
+    exponents: str = "short"
+    bits: int = 24
+    tolerance: float = 0.1
+    max_reentries: int = 3
+    key_centres: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What all members agree on; its digest stands on the chain and in every signed message."""
 
@@ -284,6 +313,7 @@ class Terms:
     govern: GovernanceTerms = field(default_factory=GovernanceTerms)
     release: Release = field(default_factory=Release)
     retain_rounds: int = 0
+    secagg: SecAgg | None = None
 
 
 @dataclass(frozen=True, slots=True)

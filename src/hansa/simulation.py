@@ -38,7 +38,7 @@ from hansa.protocol import messages as msg
 from hansa.protocol import plan
 from hansa.protocol.events import Event
 from hansa.protocol.history import RoundStory, tell
-from hansa.protocol.model import parameters, to_arrays
+from hansa.protocol.model import to_arrays
 from hansa.protocol.terms import parameters as contract_parameters
 from hansa.protocol.terms import terms_digest
 from hansa.records import Limits, Model, Outcome, Phase, Role
@@ -101,12 +101,11 @@ class Simulation:
             trainer = HostileTrainer(trainer, parsed, id, simulated.seed, self.terms.layout.scale)
         domain = self.fold.view(self.clock).state.domain
         scheme = wiring.scheme(
-            self.terms.scheme,
+            self.terms,
             id=id,
             private_key=p.sealing_key,
             entropy=p.entropy,
             limits=Limits(),
-            length=parameters(self.terms.layout),
         )
         epochs = int(dict(self.terms.training.params).get("epochs", 1))
         pace = simulated.row_time * dict(simulated.slow).get(p.name, 1)
@@ -143,9 +142,10 @@ class Simulation:
         self._enrol()
         while True:
             view = self.view()
-            if view.state.phase in (Phase.STOPPED, Phase.PAUSED):
-                return view
-            if self._pass(view):
+            done = self._pass(view)
+            if not done and view.state.phase in (Phase.STOPPED, Phase.PAUSED):
+                return self.view()
+            if done:
                 self.clock.move(self.clock() + 1)
             else:
                 now = self.clock()
@@ -186,9 +186,12 @@ class Simulation:
         invited = state.invited | state.ids.keys()
         owner.submit(*(msg.Invite(p.address) for p in parties if p.address not in invited))
         owner.submit(*(self._join(p) for p in parties if p.address not in state.ids))
-        if state.phase is Phase.IDLE:
-            owner.submit(msg.Start())
         self.clock.move(self.clock() + 1)
+        if state.phase is Phase.IDLE:
+            # Under secagg the parties make their keys first.
+            while self._pass(self.view()):
+                self.clock.move(self.clock() + 1)
+            owner.submit(msg.Start())
 
     def _join(self, p: Party) -> msg.Join:
         fields = (sealing.public_key(p.sealing_key), p.onion.head, RESOURCES, p.role)

@@ -8,9 +8,9 @@ from typing import Any, cast
 from hansa import errors
 from hansa.app import TrainerOptions
 from hansa.ports import Entropy, Scheme, Store, Trainer
-from hansa.records import Limits
+from hansa.records import Limits, Terms
 
-SCHEMES = {"plaintext": "hansa.schemes.plaintext"}
+SCHEMES = {"plaintext": "hansa.schemes.plaintext", "secagg": "hansa.schemes.secagg"}
 TRAINERS = {"torch": "hansa.trainers.torch"}
 STORES = {"objects": "hansa.stores.objects"}
 
@@ -26,12 +26,10 @@ def _create(table: dict[str, str], name: str) -> Any:
         ) from e
 
 
-def scheme(
-    name: str, *, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int
-) -> Scheme:
-    """One party's end of a scheme."""
-    make = _create(SCHEMES, name)
-    return cast(Scheme, make(id=id, private_key=private_key, entropy=entropy, limits=limits, length=length))
+def scheme(terms: Terms, *, id: int, private_key: bytes, entropy: Entropy, limits: Limits) -> Scheme:
+    """One party's end of the scheme of the terms."""
+    make = _create(SCHEMES, terms.scheme)
+    return cast(Scheme, make(id=id, private_key=private_key, entropy=entropy, limits=limits, terms=terms))
 
 
 def trainer(name: str, options: TrainerOptions) -> Trainer:

@@ -60,7 +60,7 @@ class Lying(Wrapped):
         super().__init__(inner)
         self.say, self.bend = say, bend
 
-    def seal(self, state: Any, update: Update) -> Sealed:
+    def seal(self, state: Any, update: Update, fetch: Any) -> Sealed:
         said = self.say(update)
         data = said if isinstance(said, bytes) else encode_update(said)
         context = update_context(state.domain, update.round, update.member, update.version)

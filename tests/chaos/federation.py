@@ -165,7 +165,7 @@ class Federation:
             return hashlib.shake_256(f"{self.schedule.seed}/{seat.id}/{life}/{label}".encode()).digest(n)
 
         scheme = plaintext.create(
-            id=seat.id, private_key=p.sealing_key, entropy=entropy, limits=Limits(), length=tiny.LENGTH
+            id=seat.id, private_key=p.sealing_key, entropy=entropy, limits=Limits(), terms=self.terms
         )
         data = (f"m{seat.id}/train", f"m{seat.id}/validation")
         member = p.role is Role.MEMBER

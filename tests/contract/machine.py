@@ -17,7 +17,7 @@ from hansa import errors
 from hansa.ledger.binding import words
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
-from hansa.protocol.state import State, replaced_id
+from hansa.protocol.state import State, record_of, replaced_id
 from hansa.records import Governance, Motion, Parameters, Phase, Role, Slot, Standing
 
 PEOPLE = 8
@@ -512,7 +512,7 @@ def getters(state: State) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
         )  # fmt: skip
         yield "marks", (id,), tuple(id in s for s in sets)
         for kind in range(2):
-            yield "recorded", (state.round, kind, id), (state.round, kind, id) in state.recorded
+            yield "recorded", (state.round, kind, id), record_of(state, state.round, kind, id) is not None
 
 
 __all__ = ["MODEL", "START", "Federation", "getters", "words"]

@@ -4,18 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.tiny import terms
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
 from hansa.protocol.events import Committed
 from hansa.protocol.state import RoundState, State
 from hansa.protocol.timing import pack_meta
-from hansa.records import Limits, Parameters, Update
+from hansa.records import Layout, Limits, Parameters, Update
 from hansa.schemes import plaintext
 
 KEYS = {i: bytes([i + 1]) * 32 for i in range(4)}
 READERS = {i: sealing.public_key(k) for i, k in KEYS.items()}
 DOMAIN, BASE = b"d" * 32, b"m" * 32
+
+
+NOTHING: dict[bytes, bytes] = {}
+TERMS = replace(terms([]), layout=Layout(("w",), ((5,),), 16))
 
 
 def entropy(label: str, n: int) -> bytes:
@@ -24,7 +29,7 @@ def entropy(label: str, n: int) -> bytes:
 
 def scheme(id: int, key: bytes | None = None, **limits: int) -> plaintext.Plaintext:
     return plaintext.create(
-        id=id, private_key=key or KEYS[id], entropy=entropy, limits=Limits(**limits), length=5
+        id=id, private_key=key or KEYS[id], entropy=entropy, limits=Limits(**limits), terms=TERMS
     )
 
 
@@ -43,7 +48,7 @@ def state(readers=READERS, **metas) -> State:
 
 
 def sealed(at: State, author: int = 0, **changes):
-    made = scheme(author).seal(at, update(author, **changes))
+    made = scheme(author).seal(at, update(author, **changes), NOTHING.__getitem__)
     lying = {encoding.digest(b): b for b in made.attachments}
     return made.blob, lying.__getitem__
 
@@ -112,11 +117,14 @@ def test_every_flipped_byte_is_noticed():
 
 def test_a_grant_serves_as_long_as_the_readers_stay():
     author, at = scheme(0), state()
-    first, second = author.seal(at, update()), author.seal(at, update(round=3, timestamp=31))
+    first, second = (
+        author.seal(at, update(), NOTHING.__getitem__),
+        author.seal(at, update(round=3, timestamp=31), NOTHING.__getitem__),
+    )
     assert first.attachments == second.attachments
     assert first.blob != second.blob
     fewer = state(readers={i: READERS[i] for i in (0, 1, 2)})
-    assert author.seal(fewer, update()).attachments != first.attachments
+    assert author.seal(fewer, update(), NOTHING.__getitem__).attachments != first.attachments
 
 
 def test_a_reader_needs_a_grant_once():
@@ -169,7 +177,7 @@ def test_nobody_opens_what_some_verifiers_could_not():
     roster = plaintext.readers_digest(READERS)
     secret, context = b"s" * 32, sealing.grant_context(DOMAIN, roster, 0)
     cheat._grant = (roster, secret, sealing.make_grant(secret, READERS | {3: bytes(32)}, context))
-    made = cheat.seal(at, update(0))
+    made = cheat.seal(at, update(0), NOTHING.__getitem__)
     fetch = {encoding.digest(b): b for b in made.attachments}.__getitem__
     for verifiers, opens in ((frozenset({0, 1}), True), (frozenset({0, 1, 3}), False)):
         seen = replace(at, current=replace(at.current, verifiers=verifiers))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from hansa import encoding, errors, wiring
 from hansa.audit.blobs import KEPT, STORE, Blobs
 from hansa.audit.decisions import Round
 from hansa.audit.report import Book
 from hansa.crypto import sealing
-from hansa.ports import Scheme
+from hansa.ports import Releasing, Scheme
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import timing
 from hansa.protocol.aggregation import Contribution
 from hansa.protocol.audit import check_row
 from hansa.protocol.checkpoint import Checkpoint
-from hansa.protocol.model import parameters
 from hansa.protocol.state import State
 from hansa.records import Limits, Outcome, Terms, Update
 
@@ -56,12 +55,11 @@ class Keys:
     def _scheme(self, id: int) -> Scheme:
         if id not in self._schemes:
             self._schemes[id] = wiring.scheme(
-                self._terms.scheme,
+                self._terms,
                 id=id,
                 private_key=self._keys[id],
                 entropy=_no_entropy,
                 limits=self._limits,
-                length=parameters(self._terms.layout),
             )
         return self._schemes[id]
 
@@ -222,7 +220,7 @@ class Rounds:
         assert author is not None
 
         def opened_by(scheme: Scheme) -> bytes:
-            return scheme.open_release(
+            return cast(Releasing, scheme).open_release(
                 state.domain, readers, author, state.version + 1, blob, self.blobs.both
             )
 
@@ -269,7 +267,9 @@ class _Opened:
             )
 
     def _open(self, id: int, blob: bytes) -> Update:
-        return self.rounds.keys.first(
+        update = self.rounds.keys.first(
             self.state.current.readers,
             lambda scheme: scheme.check(self.state, id, blob, self.rounds.blobs.both),
         )
+        assert update is not None, "this scheme shows no update"
+        return update

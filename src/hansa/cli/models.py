@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from hansa import encoding, errors, wiring
-from hansa.ports import Store
+from hansa.ports import Releasing, Store
 from hansa.protocol import checkpoint as ckpt
-from hansa.protocol.model import parameters
 from hansa.protocol.state import State
 from hansa.records import Limits, Model, Terms
 
@@ -37,12 +38,13 @@ def released(state: State, terms: Terms, store: Store, id: int, sealing_key: byt
         raise AssertionError(f"a reader seals nothing, and needs no entropy for {label}")
 
     scheme = wiring.scheme(
-        terms.scheme,
+        terms,
         id=id,
         private_key=sealing_key,
         entropy=no_entropy,
         limits=limits,
-        length=parameters(terms.layout),
     )
     sealed = fetch(ckpt.sealed_digest(fetch(state.model_evidence)))
-    return scheme.open_release(state.domain, state.model_readers, author, state.version, sealed, fetch)
+    return cast(Releasing, scheme).open_release(
+        state.domain, state.model_readers, author, state.version, sealed, fetch
+    )

@@ -9,7 +9,6 @@ from hansa.node.world import Findings, World
 from hansa.protocol import timing
 from hansa.protocol.aggregation import Contribution
 from hansa.protocol.state import State
-from hansa.protocol.updates import check_usable
 from hansa.records import Phase, Terms, Update
 
 CACHE_VALUES = 16 * 1024 * 1024
@@ -49,7 +48,7 @@ class Blobs:
             try:
                 if id in odd and check == "reject":
                     raise errors.Untrusted("training time is out of proportion to its data")
-                self.update(state, id)
+                self._check(state, id)
                 self.checked.add(id)
             except errors.Unavailable:
                 continue
@@ -60,16 +59,22 @@ class Blobs:
 
     def update(self, state: State, id: int) -> Update:
         """A member's update of this round, opened and checked. Raises `Unavailable`, `Untrusted`."""
+        update = self._check(state, id)
+        assert update is not None, "this scheme shows no update"
+        return update
+
+    def _check(self, state: State, id: int) -> Update | None:
         key = (id, state.current.commits[id].digest)
-        if key not in self._opened:
-            blob = self.get(key[1])
-            update = self.world.scheme.check(state, id, blob, self.get)
-            check_usable(update, self.terms.training.gamma)
-            self.retention.used(*self.world.scheme.references(blob))
-            if sum(u.values.size for u in self._opened.values()) + update.values.size > CACHE_VALUES:
-                return update
-            self._opened[key] = update
-        return self._opened[key]
+        if key in self._opened:
+            return self._opened[key]
+        blob = self.get(key[1])
+        update = self.world.scheme.check(state, id, blob, self.get)
+        self.retention.used(*self.world.scheme.references(blob))
+        if update is not None:
+            held = sum(u.values.size for u in self._opened.values())
+            if held + update.values.size <= CACHE_VALUES:
+                self._opened[key] = update
+        return update
 
     def get(self, digest: bytes) -> bytes:
         """A blob from the own disk, else from the store; kept from then on."""

@@ -10,15 +10,18 @@ from hansa import encoding, errors
 from hansa.app import EvaluateTask, TrainTask, training_seed
 from hansa.node import late
 from hansa.node.blobs import Blobs
+from hansa.node.centre import Centre
 from hansa.node.evaluating import evaluate
 from hansa.node.messages import Messages, proposal_of
 from hansa.node.models import Models, result_key
+from hansa.node.openings import Openings
+from hansa.node.recording import Records
 from hansa.node.retention import Retention
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
-from hansa.protocol import plan, selection, stopping, timing
+from hansa.protocol import opening_plan, plan, selection, stopping, timing
 from hansa.protocol.model import parameters, to_arrays
 from hansa.protocol.state import State
 from hansa.protocol.updates import top_gamma
@@ -52,7 +55,14 @@ class Node:
         self._note = findings.note
         self.retention = Retention(terms, world, findings, me.id)
         self.blobs = Blobs(terms, world, findings, self.retention)
-        self.models = Models(me.id, terms, world, self.blobs)
+        self.openings: Openings | None = None
+        self.models: Models | Openings
+        if terms.secagg is not None:
+            records = Records(me, world)
+            self.openings = self.models = Openings(me, terms, world, self.blobs, findings, records)
+            self.centre = Centre(me, terms, world, self.blobs, findings, records)
+        else:
+            self.models = Models(me.id, terms, world, self.blobs)
         self.messages = Messages(me, world, self.blobs, self.models, findings)
 
     def step(self) -> bool:
@@ -82,11 +92,12 @@ class Node:
         """What this node knows of the running round."""
         state = view.state
         entries = self.world.journal.keys(state.round)
+        sent = frozenset(self.messages.delivered | self.messages.withheld)
         return plan.Knowledge(
             id=self.me.id,
             relay=self.me.relay,
             trains=self.me.trains and self._unfit != state.round,
-            sent=frozenset(self.messages.delivered | self.messages.withheld),
+            sent=sent,
             welcomed=self._welcomed,
             published=self._published,
             shared=self.blobs.shared,
@@ -98,6 +109,7 @@ class Node:
             if state.phase is Phase.VERIFY
             else None,
             waiting=self.messages.waiting(view),
+            opening=self.openings.knowledge(state, sent) if self.openings else None,
         )
 
     def training_task(self, state: State) -> TrainTask:
@@ -125,6 +137,7 @@ class Node:
         state = view.state
         match step:
             case plan.Welcome():
+                assert isinstance(self.models, Models)
                 self.models.welcome(state)
                 self._welcomed = True
                 return True
@@ -150,6 +163,33 @@ class Node:
                 return self._call(msg.Select(state.round, threshold, cut), view)
             case plan.Push():
                 return self._call(msg.Advance(state.round), view)
+            case _:
+                return self._perform_opening(step, view)
+
+    def _perform_opening(self, step: opening_plan.Step, view: View) -> bool:
+        openings, centre = self.openings, self.centre
+        assert openings is not None
+        match step:
+            case opening_plan.Found():
+                return centre.found(view)
+            case opening_plan.Certify(ids):
+                return centre.certify(view, ids)
+            case opening_plan.Halve():
+                return centre.halve(view)
+            case opening_plan.Readmit(ids):
+                return centre.readmit(view, ids)
+            case opening_plan.Enrol():
+                return openings.enrol(view)
+            case opening_plan.Reenter():
+                return openings.reenter(view)
+            case opening_plan.Open():
+                return openings.open(view.state)
+            case opening_plan.Approve():
+                return openings.approve(view)
+            case opening_plan.Decide():
+                return openings.decide(view.state)
+            case opening_plan.Release():
+                return openings.release_model(view)
 
     def _call(self, call: msg.Select | msg.Advance, view: View) -> bool:
         """What anybody may send. Raises `Refused`, `Unavailable`."""
@@ -185,7 +225,7 @@ class Node:
                 return True
             update = replace(trained.update, round=state.round)
             late.write(journal, self.terms.training, replace(trained, update=update))
-            sealed = self.world.scheme.seal(state, update)
+            sealed = self.world.scheme.seal(state, update, self.blobs.get)
             digest = encoding.digest(sealed.blob)
             meta = timing.pack_meta(update.timestamp, update.millis, update.examples)
             fields = (state.round, update.version, digest, meta)

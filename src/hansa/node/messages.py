@@ -7,6 +7,7 @@ from hansa.node import outbox
 from hansa.node.blobs import Blobs
 from hansa.node.flights import Flights
 from hansa.node.models import Models, result_key
+from hansa.node.openings import Openings
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import messages as msg
@@ -23,7 +24,9 @@ def proposal_of(state: State) -> tuple[int, bytes, str]:
 class Messages:
     """What one node says in the running round. `judgement`: whether a proposal is right."""
 
-    def __init__(self, me: Identity, world: World, blobs: Blobs, models: Models, findings: Findings) -> None:
+    def __init__(
+        self, me: Identity, world: World, blobs: Blobs, models: Models | Openings, findings: Findings
+    ) -> None:
         self.me = me
         self.world = world
         self.blobs = blobs
@@ -132,6 +135,10 @@ class Messages:
                 evidence = self.models.release(state, result)
                 fields = (round, current.attempt, result, evidence)
                 return msg.Propose(*fields, self.sign(state, "Proposal", *fields))
+            case "opened":
+                assert isinstance(self.models, Openings)
+                digest = self.models.vote(state)
+                return msg.OpeningVote(me, digest, self.sign(state, "Opening", round, digest))
             case _:
                 approve = self.judgement[proposal_of(state)]
                 salt = self._salt(state, "precommit", entries) if approve else bytes(32)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from hansa import encoding, errors
 from hansa.node.blobs import Blobs
 from hansa.node.world import World
+from hansa.ports import Releasing
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import plan
 from hansa.protocol.checkpoint import Checkpoint
@@ -30,14 +32,28 @@ def _welcomes(state: State) -> str:
     return f"welcome/{state.domain.hex()}/{state.round}"
 
 
+def initial_model(terms: Terms, world: World, blobs: Blobs) -> Checkpoint:
+    """The model that training begins with, made by the app and kept. Raises `Untrusted` if it is another one."""
+    model, _ = from_arrays(world.trainer.initial(terms.initial_seed), terms.layout.scale)
+    base = ckpt.initial(terms.aggregation, model)
+    if base.digest != terms.initial:
+        raise errors.Untrusted(
+            "the initial model that the app makes here is not the one of the terms",
+            hint="Use the library versions that the federation agreed on.",
+        )
+    blobs.keep(base.data)
+    return base
+
+
 class Models:
-    """Models as one node sees them; all are kept on its own disk."""
+    """Models as one node sees them, where updates are seen too; all are kept on its own disk."""
 
     def __init__(self, id: int, terms: Terms, world: World, blobs: Blobs) -> None:
         self.id = id
         self.terms = terms
         self.world = world
         self.blobs = blobs
+        self._scheme = cast(Releasing, world.scheme)
         self._base: Checkpoint | None = None
 
     def standing(self, state: State) -> Checkpoint:
@@ -72,14 +88,14 @@ class Models:
             data = self.world.kept.get(result, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
             data = self.fold(state).data
-        sealed = self.world.scheme.release(state, state.version + 1, data)
+        sealed = self._scheme.release(state, state.version + 1, data)
         evidence = ckpt.evidence(self.terms.aggregation, state, encoding.digest(sealed.blob))
         self.blobs.publish(state, sealed.blob, *sealed.attachments, evidence)
         return encoding.digest(evidence)
 
     def welcome(self, state: State) -> None:
         """Seal the model that stands to the readers of the running round. Raises `Unavailable`, `Untrusted`."""
-        sealed = self.world.scheme.release(state, state.version, self.standing(state).data)
+        sealed = self._scheme.release(state, state.version, self.standing(state).data)
         self.blobs.publish(state, sealed.blob, *sealed.attachments)
         key = f"{_welcomes(state)}/{self.id}"
         self.blobs.retention.named(state, key)
@@ -94,7 +110,7 @@ class Models:
                 continue
             try:
                 sealed = self.blobs.get(self.world.store.get_at(key, limit=32))
-                data = self.world.scheme.open_release(
+                data = self._scheme.open_release(
                     state.domain, readers, int(author), state.version, sealed, self.blobs.get
                 )
             except (errors.Unavailable, errors.Untrusted):
@@ -116,24 +132,14 @@ class Models:
         digest: bytes,
     ) -> bytes:
         sealed = self.blobs.get(ckpt.sealed_digest(self.blobs.get(evidence)))
-        data = self.world.scheme.open_release(state.domain, readers, author, version, sealed, self.blobs.get)
+        data = self._scheme.open_release(state.domain, readers, author, version, sealed, self.blobs.get)
         if encoding.digest(data) != digest:
             raise errors.Untrusted("the released model is not the one that was proposed", digest=digest)
         return data
 
     def _load_model(self, state: State) -> Checkpoint:
         if state.model_author is None:
-            model, _ = from_arrays(
-                self.world.trainer.initial(self.terms.initial_seed), self.terms.layout.scale
-            )
-            base = ckpt.initial(self.terms.aggregation, model)
-            if base.digest != state.model:
-                raise errors.Untrusted(
-                    "the initial model that the app makes here is not the one of the terms",
-                    hint="Use the library versions that the federation agreed on.",
-                )
-            self.blobs.keep(base.data)
-            return base
+            return initial_model(self.terms, self.world, self.blobs)
         try:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):

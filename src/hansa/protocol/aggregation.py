@@ -72,9 +72,7 @@ def mean_delta(
     if terms.rule == "weighted-mean":
         return _mean(terms, checked, length)
     if terms.rule == "clipped-mean":
-        bound = math.floor(Fraction(str(terms.clip_norm)) * 2**scale)
-        if bound < 1:
-            raise errors.Misconfigured(f"clip_norm = {terms.clip_norm} clips every update to nothing")
+        bound = clip_bound(terms, scale)
         return _mean(terms, (replace(c, values=clip(c.values, bound)) for c in checked), length)
     if terms.rule not in _ORDER_RULES:
         known = ", ".join(["weighted-mean", "clipped-mean", *_ORDER_RULES])
@@ -88,6 +86,14 @@ def mean_delta(
 def weight(terms: AggregationTerms, examples: int, staleness: int) -> int:
     """min(examples, cap) / sqrt(1 + staleness) in units of 2**-16, rounded down; exact for a fresh update."""
     return min(examples, terms.weight_cap) * math.isqrt(2**32 // (1 + staleness))
+
+
+def clip_bound(terms: AggregationTerms, scale: int) -> int:
+    """The terms' `clip_norm` in units of 2**-scale. Raises `Misconfigured` when nothing is left."""
+    bound = math.floor(Fraction(str(terms.clip_norm)) * (1 << scale))
+    if bound < 1:
+        raise errors.Misconfigured(f"clip_norm = {terms.clip_norm} clips every update to nothing")
+    return bound
 
 
 def clip(values: NDArray[np.int32], bound: int) -> NDArray[np.int32]:

@@ -69,9 +69,13 @@ def advance(terms: AggregationTerms, base: Checkpoint, contributions: Iterable[C
     Raises as `mean_delta` and `optimizers.step` do.
     """
     layout = base.model.layout
-    delta = mean_delta(terms, contributions, base.model.values.size, layout.scale)
+    return advance_by(terms, base, mean_delta(terms, contributions, base.model.values.size, layout.scale))
+
+
+def advance_by(terms: AggregationTerms, base: Checkpoint, delta: NDArray[np.int32]) -> Checkpoint:
+    """The next checkpoint from a joint update that is already there. Raises as `optimizers.step` does."""
     values, state = optimizers.step(terms, base.model, delta, base.state)
-    return make(Model(layout, values), state)
+    return make(Model(base.model.layout, values), state)
 
 
 def shifted(base: Model, delta: NDArray[np.int32]) -> Model:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hansa import encoding
-from hansa.protocol import election
+from hansa.protocol import cohorts, election
 from hansa.protocol import events as ev
 from hansa.protocol.state import Member, RoundState, State, active_members, from_bitmap, replaced_id
 from hansa.records import Fault, Governance, Motion, Outcome, Phase, Role, Standing
@@ -80,8 +80,9 @@ def evolve(state: State, event: ev.Event) -> State:
             return replace(state, accused=state.accused | {key})
         case ev.Ended():
             return _ended(state, event)
-        case ev.Recorded(round, kind, id):
-            return replace(state, recorded=state.recorded | {(round, kind, id)})
+        case ev.Recorded(round, kind, id, digest):
+            before = state.recorded.get((kind, id), ())
+            return replace(state, recorded={**state.recorded, (kind, id): (*before, (round, digest))})
         case _:
             return _membership(state, event)
 
@@ -162,6 +163,7 @@ def _opened(state: State) -> State:
     return replace(
         state,
         current=RoundState(
+            seed=state.beacon,
             roster=roster,
             readers=readers,
             verifiers=verifiers,
@@ -191,12 +193,18 @@ def _ended(state: State, event: ev.Ended) -> State:
         present = id in current.commits or id in current.held or id in current.votes
         absent = 0 if present else min(m.absent + 1, 65_535)
         members[id] = replace(m, reputation=reputation, absent=absent)
-    state = replace(state, members=members, version=event.version, model=event.model)
+    state = replace(state, members=members, suspicion=cohorts.suspicions(state))
+    state = replace(state, version=event.version, model=event.model)
     if not final:
-        return replace(state, voids=state.voids + 1)
+        burned = (event.round,) if event.outcome == Outcome.BURNED else ()
+        return replace(state, voids=state.voids + 1, burned=state.burned + burned)
+    took_part = {id: (state.contributed.get(id, (0, 0))[0] + 1, event.round) for id in current.selected}
     return replace(
         state,
         voids=0,
+        model_round=event.round,
+        model_set=current.selected,
+        contributed={**state.contributed, **took_part},
         models=(*state.models, event.model),
         model_evidence=current.evidence,
         model_author=current.leader,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hansa.protocol import phases, selection
+from hansa.protocol import opening_plan, phases, selection
 from hansa.protocol.state import State, quorum
 from hansa.records import Phase
 
@@ -25,6 +25,7 @@ PHASE_OF: dict[str, Phase] = {
     "precommit": Phase.AGGREGATE,
     "proposal": Phase.AGGREGATE,
     "vote": Phase.VERIFY,
+    "opened": Phase.OPEN,
 }
 """Message kind -> the phase in which the contract takes it."""
 
@@ -104,7 +105,10 @@ class Welcome:
     """Seal the model that stands to those who cannot open it: they joined, or came back, since it was made."""
 
 
-Step = Welcome | Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
+Step = (
+    Welcome | Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
+    | opening_plan.Step
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ class Knowledge:
     fetched and good; `refused`: those whose blob is bad for good. `waiting`: kind -> ids whose message
     lies in the outbox and not on the chain. `shared`: phase and quarter in which it last put back what it holds.
     `welcomed`, `evaluated`, `aggregated`: done. `judgement`: what the node
-    thinks of the proposal of the current attempt, None before it could fetch it.
+    thinks of the proposal of the current attempt, None before it could fetch it. `opening`: what it knows of keys
+    and openings, where the scheme has any.
     """
 
     id: int
@@ -131,6 +136,7 @@ class Knowledge:
     aggregated: bool = False
     judgement: bool | None = None
     waiting: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    opening: opening_plan.Knowledge | None = None
 
 
 def strangers(state: State) -> frozenset[int]:
@@ -165,6 +171,8 @@ def expected(state: State, kind: str) -> frozenset[int]:
             return now.verifiers - now.precommits.keys()
         case "proposal":
             return frozenset() if now.leader is None else frozenset({now.leader})
+        case "opened":
+            return now.available - now.open_votes.keys()
         case _:
             return now.verifiers - now.votes.keys()
 
@@ -198,12 +206,14 @@ def relay_rank(state: State, id: int) -> int:
 
 def next_steps(state: State, know: Knowledge, now: int) -> list[Step]:
     """Steps that are possible now, in the order in which to take them."""
-    if state.phase not in phases.RUNNING:
-        return []
     done = elapsed(state, now)
+    opening = list(opening_plan.steps(state, know.opening, min(done, 1))) if know.opening else []
+    if state.phase not in phases.RUNNING:
+        return list(opening)
     if done >= 1:
         return list(_after_deadline(state, know, now))
     return [
+        *opening,
         *_own_part(state, know, done),
         *_sharing(state, know, done),
         *_relaying(state, know, done),
@@ -215,10 +225,12 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     current, me = state.current, know.id
     match state.phase:
         case Phase.COMMIT:
-            if not know.welcomed and _welcomes(state, me, done):
+            opens = state.parameters.opens
+            if not opens and not know.welcomed and _welcomes(state, me, done):
                 yield Welcome()
             # A head of this very round has no layer to reveal in it.
             able = me in current.roster and state.members[me].onion_round < state.round
+            able = able and (know.opening is None or opening_plan.ready(state, know.opening))
             if able and know.trains and "commit" not in know.sent:
                 yield Train()
         case Phase.BEACON:
@@ -237,6 +249,9 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
                     yield Judge()
                 else:
                     yield Send("vote")
+        case Phase.OPEN:
+            if know.opening is not None and know.opening.decided and "opened" not in know.sent:
+                yield Send("opened")
 
 
 def _welcomes(state: State, me: int, done: float) -> bool:

@@ -17,7 +17,7 @@ from hansa.protocol import messages as msg
 from hansa.protocol.fold import evolve
 from hansa.protocol.items import require, signed
 from hansa.protocol.phases import Decision
-from hansa.protocol.state import State, active_members, to_bitmap
+from hansa.protocol.state import State, active_members, record_of, to_bitmap
 from hansa.records import Fault, Governance, Parameters, Phase, Slot
 
 
@@ -144,7 +144,7 @@ def _record(decision: Decision, call: msg.Record) -> None:
     fields = (call.round, call.kind, call.digest)
     require(signed(state, call.id, call.signature, "Record", *fields), errors.BadSignature)
     require(call.round <= state.round, errors.WrongRound)
-    require((call.round, call.kind, call.id) not in state.recorded, errors.AlreadySent)
+    require(record_of(state, call.round, call.kind, call.id) is None, errors.AlreadySent)
     decision.emit(ev.Recorded(call.round, call.kind, call.id, call.digest))
 
 

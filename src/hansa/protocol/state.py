@@ -39,9 +39,11 @@ class RoundState:
 
     Only `set_root`, a hash chain over all commitments, and `result` and `evidence`, the last that were
     proposed, stay until others take their place: on the chain, clearing a word costs more than it is worth.
-    `readers`: public sealing keys, as they stood when the round opened, of all who may read updates.
+    `readers`: public sealing keys, as they stood when the round opened, of all who may read updates. `seed` is
+    the beacon as it stood then: known before the first update is made.
     """
 
+    seed: bytes = ZERO_DIGEST
     roster: frozenset[int] = frozenset()
     readers: Mapping[int, bytes] = field(default_factory=dict)
     verifiers: frozenset[int] = frozenset()
@@ -76,7 +78,11 @@ class State:
     `seats` are the addresses that get a seat when they join.
     `models` are the digests of all versions. `model_evidence`, `model_author` and `model_readers` tell where
     the current one lies and who can open it: the evidence that its leader proposed with it, that leader's id
-    (None for the initial model), and the readers of its round.
+    (None for the initial model), and the readers of its round; `model_round` and `model_set` are that round and
+    those whose updates went into it.
+    `contributed`: id -> in how many final rounds it took part, and the last of them. `burned`: rounds that ended so.
+    `suspicion`: id -> how often a cohort with it failed, see `protocol.secagg`.
+    `recorded`: (kind, id) -> round and digest of each record, in order of arrival.
     """
 
     parameters: Parameters
@@ -100,11 +106,21 @@ class State:
     model_evidence: bytes = ZERO_DIGEST
     model_author: int | None = None
     model_readers: Mapping[int, bytes] = field(default_factory=dict)
+    model_round: int = 0
+    model_set: frozenset[int] = frozenset()
+    contributed: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    burned: tuple[int, ...] = ()
+    suspicion: Mapping[int, int] = field(default_factory=dict)
     committee: frozenset[int] = frozenset()
     committee_round: int = 0
-    recorded: frozenset[tuple[int, int, int]] = frozenset()
+    recorded: Mapping[tuple[int, int], tuple[tuple[int, bytes], ...]] = field(default_factory=dict)
     accused: frozenset[tuple[int, int, int, int]] = frozenset()
     current: RoundState = field(default_factory=RoundState)
+
+
+def record_of(state: State, round: int, kind: int, id: int) -> bytes | None:
+    """The digest that an id recorded under this kind for a round, or None."""
+    return dict(state.recorded.get((kind, id), ())).get(round)
 
 
 def active_members(state: State) -> list[int]:

@@ -21,13 +21,14 @@ from hansa.records import (
     Layout,
     Parameters,
     Release,
+    SecAgg,
     SelectionTerms,
     Terms,
     Training,
 )
 
 SCHEMES: Final = ("plaintext", "secagg", "tee", "mpc")
-AVAILABLE_SCHEMES: Final = ("plaintext",)
+AVAILABLE_SCHEMES: Final = ("plaintext", "secagg")
 MIN_SELECTION: Final = 4
 MIN_COHORT: Final = 3
 ORDER_RULES: Final = ("median", "trimmed-mean", "krum", "multi-krum")
@@ -49,6 +50,7 @@ class Draft:
     govern: GovernanceTerms = field(default_factory=GovernanceTerms)
     release: Release = field(default_factory=Release)
     retain_rounds: int = 0
+    secagg: SecAgg | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,18 @@ def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
                 "[aggregation] rule",
                 f'"{rule}" compares single updates, and secagg shows only their sum',
                 'Use rule = "clipped-mean", which each member applies to itself.',
+            )
+        if terms.governance is not Governance.SERVER:
+            yield Conflict(
+                "[federation] governance",
+                "under secagg a server that is no member adds up and holds one half of every opening",
+                'Use governance = "server", and name the servers in [governance] seats.',
+            )
+        if terms.secagg is not None and terms.aggregation.weight_cap >= 2 ** (terms.secagg.bits - 8):
+            yield Conflict(
+                "[aggregation] weight_cap",
+                f"{terms.aggregation.weight_cap} leaves fewer than 8 of {terms.secagg.bits} bits to a value",
+                "Use weight_cap = 1, by which all members count the same.",
             )
         if training.min_members < MIN_COHORT:
             yield Conflict(

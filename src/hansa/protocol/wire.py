@@ -22,6 +22,7 @@ KINDS: dict[str, type] = {
     "precommit": msg.Precommit,
     "proposal": msg.Propose,
     "vote": msg.Vote,
+    "opened": msg.OpeningVote,
 }
 """Outbox kind -> the message that it carries."""
 
@@ -32,6 +33,7 @@ BATCHES: dict[str, type] = {
     "ballot": msg.Ballots,
     "opening": msg.Openings,
     "precommit": msg.Precommits,
+    "opened": msg.OpeningVotes,
 }
 """Outbox kind -> the batch of its items; votes carry an attempt too, a proposal travels alone."""
 

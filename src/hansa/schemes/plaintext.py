@@ -12,13 +12,13 @@ from typing import Any
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
-from hansa.ports import Entropy, Sealed
+from hansa.ports import Entropy, Fetch, Sealed
+from hansa.protocol.model import parameters
 from hansa.protocol.state import State
 from hansa.protocol.timing import unpack_meta
-from hansa.protocol.updates import check_update, decode_update, encode_update
-from hansa.records import Limits, Update
+from hansa.protocol.updates import check_update, check_usable, decode_update, encode_update
+from hansa.records import Limits, Terms, Update
 
-Fetch = Callable[[bytes], bytes]
 Readers = Mapping[int, bytes]
 
 SECRETS = 4096
@@ -83,17 +83,18 @@ _OPENED = _Opened(64 * 1024 * 1024)
 class Plaintext:
     """One party's end of the scheme: its id, its X25519 private key, its randomness."""
 
-    def __init__(self, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> None:
+    def __init__(self, id: int, private_key: bytes, entropy: Entropy, limits: Limits, terms: Terms) -> None:
         self._id = id
         self._private_key = private_key
         self._entropy = entropy
         self._limits = limits
-        self._length = length
+        self._length = parameters(terms.layout)
+        self._gamma = terms.training.gamma
         self._grant: tuple[bytes, bytes, bytes] | None = None
         self._roster: tuple[Readers, bytes] | None = None
         self._secrets: dict[tuple[Any, ...], bytes] = {}
 
-    def seal(self, state: State, update: Update) -> Sealed:
+    def seal(self, state: State, update: Update, _fetch: Fetch) -> Sealed:
         """An update sealed to the readers of its round."""
         context = update_context(state.domain, update.round, update.member, update.version)
         return self._seal(state, encode_update(update), context, f"update/{update.round}")
@@ -128,6 +129,7 @@ class Plaintext:
             millis=millis,
             timestamp=timestamp,
         )
+        check_usable(update, self._gamma)
         return update
 
     def references(self, blob: bytes) -> tuple[bytes, ...]:
@@ -198,6 +200,6 @@ class Plaintext:
         return self._roster[1]
 
 
-def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, length: int) -> Plaintext:
-    """The scheme's end of one party, for models of `length` values."""
-    return Plaintext(id, private_key, entropy, limits, length)
+def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, terms: Terms) -> Plaintext:
+    """The scheme's end of one party, for the model of the terms."""
+    return Plaintext(id, private_key, entropy, limits, terms)

@@ -1,0 +1,113 @@
+"""What key centres and parameter servers do: make the parameters, certify keys, give their half once a round."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from hansa import encoding, errors
+from hansa.node.blobs import Blobs
+from hansa.node.openings import opening_of
+from hansa.node.recording import Records
+from hansa.node.world import Findings, Identity, World
+from hansa.ports import Half, Summing, View
+from hansa.protocol import secagg
+from hansa.protocol.state import State
+from hansa.records import RecordKind, Terms
+
+
+class Centre:
+    """One holder of a half. It sees ciphertexts only: no update, no sum, no model."""
+
+    def __init__(
+        self,
+        me: Identity,
+        terms: Terms,
+        world: World,
+        blobs: Blobs,
+        findings: Findings,
+        records: Records,
+    ) -> None:
+        self.me = me
+        self.records = records
+        self.terms = terms
+        self.world = world
+        self.blobs = blobs
+        self.note = findings.note
+        self._scheme = cast(Summing, world.scheme)
+        self._bad: set[tuple[int, bytes]] = set()
+
+    def found(self, view: View) -> bool:
+        """Make the parameters and deal the halves. What is made is journaled before it is recorded."""
+        state = view.state
+        digest = self.world.journal.get(0, "setup")
+        if digest is None:
+            self.note("making the parameters: two safe primes take a while")
+            made = self._scheme.found(state)
+            self.blobs.publish(state, made.blob, *made.attachments)
+            digest = encoding.digest(made.blob)
+            self.world.journal.put(0, {"setup": digest})
+        return self.records.record(view, 0, RecordKind.SETUP, digest)
+
+    def certify(self, view: View, ids: frozenset[int]) -> bool:
+        """Record the newest public keys of members, those that are good."""
+        state = view.state
+        done = False
+        for id in sorted(ids):
+            newest = secagg.latest(state, RecordKind.KEY, id)
+            if newest is None or (id, newest[1]) in self._bad:
+                continue
+            try:
+                self._scheme.check_key(state, id, self.blobs.get(newest[1]), self.blobs.get)
+            except errors.Unavailable:
+                continue
+            except errors.Untrusted as e:
+                self._bad.add((id, newest[1]))
+                self.note(f"public key of member {id} refused: {e}")
+                continue
+            kind = secagg.about(RecordKind.CERTIFICATE, id)
+            done |= self.records.record(view, state.round, kind, newest[1])
+        return done
+
+    def halve(self, view: View) -> bool:
+        """Answer the accepted opening with the own half, once a round. A second set is refused, and recorded."""
+        state, journal = view.state, self.world.journal
+        asked = state.current.result
+        before = journal.get(state.round, "asked")
+        if before is not None and before != asked:
+            self.note(f"round {state.round}: a second set of updates is to be opened: refused")
+            return self.records.record(view, state.round, RecordKind.REFUSAL, asked)
+        opening = opening_of(state, self.blobs)
+        if before is None:
+            journal.put(state.round, {"asked": asked})
+        digest = journal.get(state.round, "half")
+        if digest is None:
+            blob = self._scheme.halve(state, opening, self._readers(state), self.blobs.get)
+            self.blobs.publish(state, blob)
+            digest = encoding.digest(blob)
+            journal.put(state.round, {"half": digest})
+        return self.records.record(view, state.round, RecordKind.OPENING, digest)
+
+    def _readers(self, state: State) -> frozenset[int]:
+        """The contributors; of the last model also who has earned it in earlier rounds."""
+        last = state.version + 1 == state.parameters.rounds
+        earned = (i for i, m in state.members.items() if last and m.member)
+        return state.current.available | {i for i in earned if secagg.entitled(self.terms, state, i)}
+
+    def readmit(self, view: View, ids: frozenset[int]) -> bool:
+        """Seal the half of the standing model's opening to members that asked for it."""
+        state = view.state
+        group = secagg.parties(self.terms, state).colleagues(self.me.id)
+        given, done = secagg.half(state, state.model_round, group), False
+        if given is None:
+            return False
+        half = Half(given[0], self.blobs.get(given[1]))
+        for id in sorted(ids):
+            try:
+                blob = self._scheme.admit(state, id, half, self.blobs.get)
+            except errors.Untrusted as e:
+                self.note(f"member {id} cannot be let in again: {e}")
+                continue
+            self.blobs.publish(state, blob)
+            kind = secagg.about(RecordKind.READMISSION, id)
+            done |= self.records.record(view, state.model_round, kind, encoding.digest(blob))
+        return done

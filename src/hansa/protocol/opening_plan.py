@@ -1,0 +1,184 @@
+"""What a node should do next for the keys and openings of scheme `secagg`; a part of `protocol.plan`.
+
+Of several key centres or servers the first answers at once; the others after a quarter of the phase, if no answer
+of a colleague is on the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hansa.protocol import cohorts, secagg
+from hansa.protocol.secagg import Parties
+from hansa.protocol.state import State, record_of
+from hansa.records import Phase, RecordKind, Terms
+
+PATIENCE = 0.25
+"""Part of a phase after which a standby answers."""
+
+RELEASERS = 2
+"""Contributors that release the opened model at once; the others after half of the phase if nobody did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Make the parameters, deal the halves, record both. The first key centre's step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """Publish and record the own public key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certify:
+    """Check the newest public keys of these members, and record them if they are good."""
+
+    ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Halve:
+    """Answer the recorded opening with the own half, sealed to its contributors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readmit:
+    """Seal the own half of the standing model's opening to these members."""
+
+    ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reenter:
+    """Ask for the standing model, which was opened without this member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Put the halves together, unmask the sums, judge what comes out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Record which cohorts' sums are good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Fix what to vote for the opened model, out of the cohorts that were accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Seal the opened model under what its opening gave, and record it."""
+
+
+Step = Found | Enrol | Certify | Halve | Readmit | Reenter | Open | Approve | Decide | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What one node knows beyond the chain. `key`: digest of the own public key, None before there are parameters.
+
+    `opened`: it has judged the cohorts' sums; `decided`: it knows what to vote. `held`: it has the standing model.
+    """
+
+    id: int
+    terms: Terms
+    parties: Parties
+    key: bytes | None = None
+    opened: bool = False
+    decided: bool = False
+    held: bool = False
+    sent: frozenset[str] = frozenset()
+
+
+def steps(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    """Steps that are possible now; `done`: how much of the phase is over."""
+    yield from _keys(state, know, done)
+    yield from _release(state, know, done)
+    if state.phase is Phase.COMMIT:
+        yield from _reentry(state, know, done)
+    elif state.phase is Phase.OPEN:
+        yield from _opening(state, know, done)
+
+
+def ready(state: State, know: Knowledge) -> bool:
+    """Whether a member can train in this round: its key counts, and the standing model can be had."""
+    if secagg.certified(state, know.parties, know.id) != know.key or know.key is None:
+        return False
+    return know.held or not secagg.outside(state, know.id) or _readmitted(state, know)
+
+
+def _keys(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    me, found = know.id, know.parties
+    made = secagg.setup(state, found)
+    if made is None:
+        if found.centres[:1] == (me,) and secagg.complete(know.terms, state):
+            yield Found()
+        return
+    if me in found.centres and (me == found.centres[0] or done >= PATIENCE):
+        waiting = secagg.uncertified(state, found)
+        if waiting:
+            yield Certify(waiting)
+    if state.members[me].member:
+        own = secagg.latest(state, RecordKind.KEY, me)
+        free = own is None or own[0] < state.round
+        if free and (own is None or own[1] != know.key):
+            yield Enrol()
+
+
+def _readmitted(state: State, know: Knowledge) -> bool:
+    groups = know.parties.centres, know.parties.servers
+    return all(secagg.readmission(state, know.id, group) for group in groups)
+
+
+def _reentry(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    me = know.id
+    group = know.parties.colleagues(me)
+    if group and (me == group[0] or done >= PATIENCE):
+        asked = secagg.reentering(state, know.terms)
+        waiting = frozenset(i for i in asked if secagg.readmission(state, i, group) is None)
+        if waiting:
+            yield Readmit(waiting)
+    asked_before = record_of(state, state.model_round, RecordKind.REENTRY, me) is not None
+    if (
+        me in state.current.roster
+        and not know.held
+        and not asked_before
+        and secagg.may_reenter(know.terms, state, me)
+    ):
+        yield Reenter()
+
+
+def _release(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    """What the last round opened is released while the next one begins, or when training has stopped."""
+    if state.phase not in (Phase.COMMIT, Phase.STOPPED) or state.version == 0 or not know.held:
+        return
+    places = sorted(state.model_set)
+    if know.id not in places or record_of(state, state.model_round, RecordKind.RELEASE, know.id):
+        return
+    released = any(record_of(state, state.model_round, RecordKind.RELEASE, i) for i in places)
+    if places.index(know.id) < RELEASERS or (done >= 0.5 and not released):
+        yield Release()
+
+
+def _opening(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    me, found, current = know.id, know.parties, state.current
+    group = found.colleagues(me)
+    in_duty = bool(group) and (me == group[0] or done >= PATIENCE)
+    if in_duty and secagg.half(state, state.round, group) is None:
+        yield Halve()
+    if me not in current.available or "opened" in know.sent:
+        return
+    halves = (secagg.half(state, state.round, g) for g in (found.centres, found.servers))
+    if not all(halves):
+        return
+    if not know.opened:
+        yield Open()
+    elif len(cohorts.split(state)) > 1 and record_of(state, state.round, RecordKind.COHORTS, me) is None:
+        yield Approve()
+    elif not know.decided and (len(cohorts.split(state)) == 1 or cohorts.settled(state) or done >= 0.5):
+        yield Decide()

@@ -1,0 +1,543 @@
+"""Scheme `secagg`: nobody sees one member's update; only the contributors of a round open its sum.
+
+A member masks its update with a one-time mask (`crypto.kahe`) and encrypts the mask's short key under its own
+public key of the double trapdoor (`crypto.double_trapdoor`), with a proof that it knows what it encrypts. Masked
+updates add up, and so do ciphertexts. Key centre and server each give half of what opens the sum of the keys,
+sealed to the contributors. In direct mode there is no mask: every value is encrypted, as system E was published.
+
+Everything here is bytes in, bytes out: who may be answered, and when, is decided by `protocol.secagg` and the nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hansa import encoding, errors
+from hansa.crypto import double_trapdoor as dt
+from hansa.crypto import kahe, sealing
+from hansa.ports import Entropy, Fetch, Half, Opened, Sealed
+from hansa.protocol import cohorts, secagg
+from hansa.protocol.aggregation import clip, clip_bound
+from hansa.protocol.model import parameters as length_of
+from hansa.protocol.secagg import Opening, Parties, Sums
+from hansa.protocol.state import State
+from hansa.records import Limits, Terms, Update
+
+_SETUP, _KEY, _UPLOAD = "hansa/secagg-setup/1", "hansa/secagg-key/1", "hansa/secagg-upload/1"
+_HALF, _ADMISSION = "hansa/secagg-half/1", "hansa/secagg-admission/1"
+_NONE = bytes(32)
+"""Digest of the masked sum in direct mode, where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """The parameters, and where the sealed halves lie: digests of grant and blob, by side."""
+
+    parameters: dt.Parameters
+    halves: Mapping[dt.Side, tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """A member's upload: its key, the digest of its masked update, ciphertexts and proof."""
+
+    key: bytes
+    wire: bytes
+    ciphertexts: bytes
+    proof: bytes
+
+
+class SecAgg:
+    """One party's end of the scheme: its id, its X25519 private key, its randomness."""
+
+    def __init__(self, id: int, private_key: bytes, entropy: Entropy, limits: Limits, terms: Terms) -> None:
+        self._id = id
+        self._private_key = private_key
+        self._entropy = entropy
+        self._limits = limits
+        self._terms = terms
+        self._options = secagg.secagg_of(terms)
+        self._length = length_of(terms.layout)
+        self._sums: tuple[tuple[Any, ...], list[tuple[Sums, list[int], bytes]]] | None = None
+
+    # parameters and keys
+
+    def found(self, state: State) -> Sealed:
+        """Make the parameters; seal each half to those who hold it. The primes do not outlive the call."""
+        mode: dt.Mode = "full" if self._options.exponents == "full" else "short"
+        made = dt.set_up(self._options.modulus, self._draws("setup"), mode)
+        parties, halves, attachments = self._parties(state), [], []
+        for half, group in ((made.key_centre, parties.centres), (made.server, parties.servers)):
+            secret, context = self._entropy(f"half/{half.side}", 32), _half_context(state.domain, half.side)
+            grant = sealing.make_grant(secret, {i: state.members[i].key for i in group}, context)
+            data = dt.write_half(made.parameters, half)
+            name = encoding.digest(grant)
+            draws = self._draws(f"half-salt/{half.side}")
+            blob = sealing.seal(data, secret, name, context, entropy=draws)
+            halves.append([int(half.side), name, encoding.digest(blob)])
+            attachments += [grant, blob]
+        fields = [_SETUP, state.domain, dt.write_parameters(made.parameters), halves]
+        return Sealed(encoding.encode(fields), tuple(attachments))
+
+    def public_key(self, state: State, fetch: Fetch) -> bytes:
+        """The own public key with its proof of possession; the same bytes whenever it is asked for."""
+        parameters, key = self._parameters(state, fetch), self._weak_key(state, fetch)
+        context = _key_context(state.domain, self._id)
+        # The proof's nonce comes from the trapdoor, so that nothing random is needed.
+        proof = dt.prove_possession(parameters, key, context, bytes)
+        fields = [_KEY, state.domain, self._id, dt.write_public(parameters, key.public)]
+        return encoding.encode([*fields, dt.write_possession(parameters, proof)])
+
+    def check_key(self, state: State, member: int, blob: bytes, fetch: Fetch) -> None:
+        """Whether a public key is a member's own. Raises `Untrusted`."""
+        _read_key(self._parameters(state, fetch), state.domain, member, blob)
+
+    # uploads
+
+    def seal(self, state: State, update: Update, fetch: Fetch) -> Sealed:
+        """An update clipped, weighted and masked, under a mask key drawn for it alone."""
+        parameters, public = self._parameters(state, fetch), self._certified(state, self._id, fetch)
+        values, draws = self._weighted(update), self._draws(f"upload/{state.round}")
+        wire, fields = b"", values
+        if self._masked:
+            secret = kahe.draw_secret(draws)
+            wire = bytes(kahe.mask(self._mask(state), secagg.mask_seed(state), secret, values, draws))
+            fields = secret.astype(np.int32)
+        name = encoding.digest(wire) if wire else _NONE
+        key = secagg.certified(state, self._parties(state), self._id)
+        assert key is not None
+        context = _upload_context(state, self._id, update.version, key, name)
+        ciphertexts, proof = dt.encrypt_and_prove(
+            parameters, public, dt.pack(self._packing(state, parameters), fields), context, draws
+        )
+        data = dt.write_ciphertexts(parameters, ciphertexts), dt.write_knowledge(parameters, proof)
+        blob = encoding.encode([_UPLOAD, state.domain, state.round, self._id, key, name, *data])
+        return Sealed(blob, (wire,) if wire else ())
+
+    def check(self, state: State, member: int, blob: bytes, fetch: Fetch) -> None:
+        """Hold a member's upload against its commitment: right key, proof of knowledge, a well-formed mask.
+
+        Raises `Untrusted`.
+        """
+        commit = state.current.commits[member]
+        if commit.base != state.version:
+            raise errors.Untrusted("trained on another model than the one that stands", digest=commit.digest)
+        upload = self._upload(state, member, blob)
+        parameters = self._parameters(state, fetch)
+        public = self._certified(state, member, fetch)
+        context = _upload_context(state, member, commit.base, upload.key, upload.wire)
+        name = encoding.digest(encoding.encode([context, commit.digest, public.to_bytes(1024, "big")]))
+        if name not in _PROVEN:
+            count = self._packing(state, parameters).plaintexts(self._fields)
+            ciphertexts = dt.read_ciphertexts(parameters, upload.ciphertexts, count)
+            proof = dt.read_knowledge(parameters, upload.proof)
+            dt.check_knowledge(parameters, public, ciphertexts, proof, context)
+            _PROVEN.add(name)
+        if self._masked:
+            kahe.check_wire(self._mask(state), self._length, fetch(upload.wire))
+
+    def references(self, blob: bytes) -> tuple[bytes, ...]:
+        """The digest of the masked update that an upload names. Raises `Untrusted`."""
+        wire = _fields(blob, _UPLOAD, 8, limit=self._limits.blob)[5]
+        return (wire,) if isinstance(wire, bytes) and wire != _NONE else ()
+
+    # sums
+
+    def combine(self, state: State, fetch: Fetch) -> tuple[Sums, ...]:
+        """What the updates of each cohort add up to. Raises `Untrusted`."""
+        return tuple(sums for sums, _, _ in self._combined(state, fetch))
+
+    def _combined(self, state: State, fetch: Fetch) -> list[tuple[Sums, list[int], bytes]]:
+        """For each cohort: its sums by digest, the product of its ciphertexts, the sum of its masked updates."""
+        groups = cohorts.split(state)
+        name = state.domain, state.round, state.current.set_root, groups
+        if self._sums is None or self._sums[0] != name:
+            self._sums = name, [self._sum(state, sorted(group), fetch) for group in groups]
+        return self._sums[1]
+
+    def _sum(self, state: State, group: Sequence[int], fetch: Fetch) -> tuple[Sums, list[int], bytes]:
+        parameters = self._parameters(state, fetch)
+        elements, masked = self._product(state, group, fetch), b""
+        if self._masked:
+            running = kahe.Accumulator(self._mask(state), self._length)
+            for id in group:
+                upload = self._upload(state, id, fetch(state.current.commits[id].digest))
+                running.add(fetch(upload.wire))
+            masked = running.sum_bytes()
+        name = encoding.digest(masked) if masked else _NONE
+        keys = encoding.digest(_write_elements(parameters, elements))
+        return Sums(tuple(group), name, keys), elements, masked
+
+    def _product(self, state: State, group: Iterable[int], fetch: Fetch) -> list[int]:
+        """Ciphertexts of all keys of a group, multiplied."""
+        parameters, rows = self._parameters(state, fetch), []
+        count = self._packing(state, parameters).plaintexts(self._fields)
+        for id in group:
+            upload = self._upload(state, id, fetch(state.current.commits[id].digest))
+            rows.append(dt.read_ciphertexts(parameters, upload.ciphertexts, count))
+        return dt.add_across_keys(parameters, rows)
+
+    # halves
+
+    def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Fetch) -> bytes:
+        """The own half of an opening, with its proof, sealed to `readers` and to the own group.
+
+        The products are made here from the store. Raises `Untrusted` if they are not those of the opening.
+        """
+        parameters = self._parameters(state, fetch)
+        half, body = self._own_half(state, fetch), []
+        for k, sums in enumerate(opening.cohorts):
+            elements = self._product(state, sums.members, fetch)
+            data = _write_elements(parameters, elements)
+            if encoding.digest(data) != sums.keys:
+                raise errors.Untrusted(
+                    "the opening names another product of ciphertexts than the store gives"
+                )
+            context = _answer_context(opening, k)
+            draws = self._draws(f"answer/{state.round}/{k}")
+            answer = dt.raise_to_half(parameters, elements, half, context, draws)
+            body.append([data, dt.write_answer(parameters, answer)])
+        return self._seal_half(state, opening, half.side, encoding.encode(body), readers, fetch)
+
+    def _seal_half(
+        self,
+        state: State,
+        opening: Opening,
+        side: dt.Side,
+        body: bytes,
+        readers: frozenset[int],
+        fetch: Fetch,
+    ) -> bytes:
+        draws = self._draws(f"seal-half/{state.round}")
+        key, context = draws(32), _sealed_context(state.domain, opening.round, side)
+        parties = self._parties(state)
+        keyed = [id for id in sorted(readers) if secagg.certified(state, parties, id) is not None]
+        wraps = [[id, self._wrap(state, id, key, context, fetch, draws)] for id in keyed]
+        group = parties.colleagues(self._id)
+        grant = sealing.make_grant(key, {i: state.members[i].key for i in group}, context)
+        sealed = sealing.seal(body, key, encoding.digest(grant), context, entropy=draws)
+        fields = [_HALF, state.domain, opening.round, int(side), grant, wraps, sealed]
+        return encoding.encode(fields)
+
+    def _wrap(
+        self, state: State, id: int, key: bytes, context: bytes, fetch: Fetch, draws: sealing.Entropy
+    ) -> bytes:
+        public = self._certified(state, id, fetch)
+        return dt.wrap_key(self._parameters(state, fetch), public, key, context, draws)
+
+    def admit(self, state: State, member: int, half: Half, fetch: Fetch) -> bytes:
+        """A blob that lets one more member read a half of the own group. Raises `Untrusted`."""
+        side = self._side(state, self._id)
+        round, grant, _, _ = self._read_half(state, half, side)
+        context = _sealed_context(state.domain, round, side)
+        key = sealing.open_grant(grant, self._id, self._private_key, context)
+        wrapped = self._wrap(state, member, key, context, fetch, self._draws(f"admit/{round}/{member}"))
+        return encoding.encode([_ADMISSION, state.domain, encoding.digest(half.blob), member, wrapped])
+
+    def _read_half(
+        self, state: State, half: Half, side: dt.Side
+    ) -> tuple[int, bytes, dict[int, bytes], bytes]:
+        """Round, grant, wrapped keys by reader, sealed body."""
+        _, domain, round, said, grant, wraps, sealed = _fields(half.blob, _HALF, 7, limit=self._limits.blob)
+        pairs: list[Any] = wraps if isinstance(wraps, list) else [None]
+        sound = (domain, said) == (state.domain, int(side)) and isinstance(round, int)
+        sound = sound and isinstance(grant, bytes) and isinstance(sealed, bytes)
+        if not sound or not all(
+            isinstance(p, list) and len(p) == 2 and isinstance(p[0], int) and isinstance(p[1], bytes)
+            for p in pairs
+        ):
+            raise _malformed("half of an opening", half.blob)
+        return round, grant, dict(pairs), sealed
+
+    def _answers(
+        self, state: State, half: Half, round: int, fetch: Fetch
+    ) -> list[tuple[tuple[int, ...], dt.Answer]]:
+        """What a half holds for each cohort: elements and the answer to them."""
+        parameters, side = self._parameters(state, fetch), self._side(state, half.author)
+        about, _, wraps, sealed = self._read_half(state, half, side)
+        context, wrapped = _sealed_context(state.domain, round, side), wraps.get(self._id)
+        if half.admission is not None:
+            fields = _fields(half.admission, _ADMISSION, 5, limit=self._limits.record)
+            if fields[1:4] == [state.domain, encoding.digest(half.blob), self._id]:
+                wrapped = fields[4]
+        if wrapped is None or about != round:
+            raise errors.Unavailable(
+                f"the opening of round {round} was not sealed to this member",
+                hint="Only those that took part in a round open it; others ask to be let in (re-entry).",
+            )
+        key = dt.unwrap_key(parameters, self._weak_key(state, fetch), wrapped, context)
+        body = encoding.decode(sealing.open_sealed(sealed, key, context, limit=self._limits.blob),
+                               limit=self._limits.blob)  # fmt: skip
+        try:
+            return [self._answer(parameters, side, data, answer) for data, answer in body]
+        except (TypeError, ValueError) as e:
+            raise _malformed("half of an opening", half.blob) from e
+
+    def _answer(
+        self, parameters: dt.Parameters, side: dt.Side, data: bytes, answer: bytes
+    ) -> tuple[tuple[int, ...], dt.Answer]:
+        elements = _read_elements(parameters, data)
+        return elements, dt.read_answer(parameters, answer, side, len(elements))
+
+    def _plaintexts(
+        self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch
+    ) -> list[list[int] | errors.Untrusted]:
+        """For each cohort what its product of ciphertexts holds. Raises `Untrusted` for a wrong half."""
+        parameters = self._parameters(state, fetch)
+        read = [self._answers(state, half, opening.round, fetch) for half in halves]
+        if any(len(answers) != len(opening.cohorts) for answers in read):
+            raise errors.Untrusted("a half answers for other cohorts than the opening has")
+        found: list[list[int] | errors.Untrusted] = []
+        for k, sums in enumerate(opening.cohorts):
+            elements = read[0][k][0]
+            if any(answers[k][0] != elements for answers in read) or (
+                encoding.digest(_write_elements(parameters, elements)) != sums.keys
+            ):
+                raise errors.Untrusted("a half answers to another product of ciphertexts than the opening's")
+            answers = tuple(answers[k][1] for answers in read)
+            found.append(_opened(parameters, elements, answers, _answer_context(opening, k)))
+        return found
+
+    def open(self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch) -> Opened:
+        """The sums of the running round. Raises `Untrusted` when a half is not what it should be."""
+        parameters = self._parameters(state, fetch)
+        plaintexts = self._plaintexts(state, opening, halves, fetch)
+        combined = self._combined(state, fetch)
+        sums: list[NDArray[np.int64] | None] = []
+        findings: list[str] = []
+        for k, (numbers, (claimed, _, masked)) in enumerate(zip(plaintexts, combined, strict=True)):
+            try:
+                if isinstance(numbers, errors.Untrusted):
+                    raise numbers
+                packing, count = self._packing(state, parameters), len(claimed.members)
+                fields = dt.unpack_sum(packing, numbers, self._fields, count)
+                sums.append(self._unmasked(state, fields, masked, count) if self._masked else fields)
+            except errors.Untrusted as e:
+                sums.append(None)
+                findings.append(f"the sum of cohort {k} is spoiled: {e}")
+        return Opened(tuple(sums), _secret(opening, plaintexts), tuple(findings))
+
+    def _unmasked(self, state: State, key: NDArray[np.int64], masked: bytes, count: int) -> NDArray[np.int64]:
+        return kahe.unmask(self._mask(state), secagg.mask_seed(state), key, masked, self._length, count)
+
+    def secret(self, state: State, round: int, halves: Sequence[Half], fetch: Fetch) -> bytes:
+        """The secret of the standing model's opening. Raises `Unavailable` if it was not sealed to this member."""
+        opening = secagg.decode_opening(fetch(state.model_evidence))
+        if opening.round != round:
+            raise errors.Untrusted("the standing model's opening is of another round")
+        return _secret(opening, self._plaintexts(state, opening, halves, fetch))
+
+    def seal_model(self, state: State, secret: bytes, data: bytes) -> bytes:
+        """The standing model, sealed under the secret of its opening."""
+        draws = self._draws(f"release/{state.model_round}")
+        return sealing.seal(data, secret, state.model_evidence, _model_context(state), entropy=draws)
+
+    def open_model(self, state: State, secret: bytes, blob: bytes) -> bytes:
+        """The reverse. Raises `Untrusted`."""
+        return sealing.open_sealed(blob, secret, _model_context(state), limit=self._limits.blob)
+
+    # what the terms say
+
+    @property
+    def _masked(self) -> bool:
+        return self._options.mode == "masked"
+
+    @property
+    def _fields(self) -> int:
+        """Numbers that travel in ciphertexts: a mask's key, or all values."""
+        return kahe.DEGREE if self._masked else self._length
+
+    def _mask(self, state: State) -> kahe.Parameters:
+        return kahe.parameters(len(state.current.roster), self._options.bits)
+
+    def _packing(self, state: State, parameters: dt.Parameters) -> dt.Packing:
+        bound = kahe.SPREAD if self._masked else 2 ** (self._options.bits - 1) - 1
+        return dt.choose_packing(parameters, bound, len(state.current.roster))
+
+    def _weighted(self, update: Update) -> NDArray[np.int32]:
+        aggregation, scale = self._terms.aggregation, self._terms.layout.scale
+        if update.indices is not None or update.values.size != self._length:
+            raise errors.Misconfigured("secagg takes dense updates", hint="Use [training] gamma = 1.0.")
+        values = update.values
+        if aggregation.rule == "clipped-mean":
+            values = clip(values, clip_bound(aggregation, scale))
+        limit = secagg.value_limit(self._terms)
+        return np.clip(values, -limit, limit) * np.int32(min(update.examples, aggregation.weight_cap))
+
+    # what lies in the store
+
+    def _parties(self, state: State) -> Parties:
+        return secagg.parties(self._terms, state)
+
+    def _side(self, state: State, id: int) -> dt.Side:
+        return dt.Side.KEY_CENTRE if id in self._parties(state).centres else dt.Side.SERVER
+
+    def _setup(self, state: State, fetch: Fetch) -> _Setup:
+        digest = secagg.setup(state, self._parties(state))
+        if digest is None:
+            raise errors.Unavailable("the key centre has not recorded its parameters yet")
+        return _read_setup(fetch(digest), state.domain, self._options.modulus)
+
+    def _parameters(self, state: State, fetch: Fetch) -> dt.Parameters:
+        return self._setup(state, fetch).parameters
+
+    def _certified(self, state: State, id: int, fetch: Fetch) -> int:
+        digest = secagg.certified(state, self._parties(state), id)
+        if digest is None:
+            raise errors.Untrusted(
+                f"no key centre has certified the public key of member {id}",
+                hint="What is certified in a round counts from the next one on.",
+            )
+        return _read_key(self._parameters(state, fetch), state.domain, id, fetch(digest))
+
+    def _weak_key(self, state: State, fetch: Fetch) -> dt.WeakKey:
+        return _weak_key(self._parameters(state, fetch), state.domain, self._private_key)
+
+    def _own_half(self, state: State, fetch: Fetch) -> dt.Half:
+        setup, side = self._setup(state, fetch), self._side(state, self._id)
+        grant, blob = (fetch(digest) for digest in setup.halves[side])
+        context = _half_context(state.domain, side)
+        secret = sealing.open_grant(grant, self._id, self._private_key, context)
+        data = sealing.open_sealed(blob, secret, context, limit=self._limits.record)
+        half = dt.read_half(setup.parameters, data)
+        if half.side is not side:
+            raise errors.Untrusted("the key centre dealt the wrong half")
+        return half
+
+    def _upload(self, state: State, member: int, blob: bytes) -> _Upload:
+        """An upload of this round by this member, under the key that counts. Raises `Untrusted`."""
+        fields = _fields(blob, _UPLOAD, 8, limit=self._limits.blob)
+        key = secagg.certified(state, self._parties(state), member)
+        if fields[1:5] != [state.domain, state.round, member, key] or not all(
+            isinstance(f, bytes) for f in fields[4:]
+        ):
+            raise errors.Untrusted(
+                "is not the upload of this member for this round, under its certified key",
+                digest=encoding.digest(blob),
+            )
+        upload = _Upload(*fields[4:])
+        if len(upload.wire) != 32 or (upload.wire == _NONE) is self._masked:
+            raise _malformed("upload", blob)
+        return upload
+
+    def _draws(self, label: str) -> sealing.Entropy:
+        """Entropy drawn piece by piece; a simulation derives each piece from its label."""
+        pieces = iter(range(2**63))
+        return lambda n: self._entropy(f"{label}/{next(pieces)}", n)
+
+
+_PROVEN: set[bytes] = set()
+"""Uploads whose proofs held in this process, whoever asked: what is proven depends on nothing but the bytes."""
+
+
+@lru_cache(maxsize=8)
+def _read_setup(data: bytes, domain: bytes, modulus: int) -> _Setup:
+    """The key centre's parameters, checked. Raises `Untrusted`."""
+    _, said, parameters, halves = _fields(data, _SETUP, 4, limit=256 * 1024)
+    try:
+        found = {dt.Side(side): (bytes(grant), bytes(blob)) for side, grant, blob in halves}
+    except (TypeError, ValueError) as e:
+        raise _malformed("set-up", data) from e
+    if said != domain or found.keys() != set(dt.Side) or not isinstance(parameters, bytes):
+        raise _malformed("set-up", data)
+    read = dt.read_parameters(parameters)
+    dt.check_parameters(read, modulus)
+    return _Setup(read, found)
+
+
+@lru_cache(maxsize=2048)
+def _read_key(parameters: dt.Parameters, domain: bytes, member: int, blob: bytes) -> int:
+    """A member's public key whose possession is proven. Raises `Untrusted`."""
+    _, said, id, public, proof = _fields(blob, _KEY, 5, limit=64 * 1024)
+    if (said, id) != (domain, member) or not isinstance(public, bytes) or not isinstance(proof, bytes):
+        raise _malformed(f"public key of member {member}", blob)
+    h = dt.read_public(parameters, public)
+    dt.check_possession(parameters, h, dt.read_possession(parameters, proof), _key_context(domain, member))
+    return h
+
+
+@lru_cache(maxsize=2048)
+def _weak_key(parameters: dt.Parameters, domain: bytes, private_key: bytes) -> dt.WeakKey:
+    secret = encoding.digest(encoding.encode(["hansa/secagg-weak-key/1", domain, private_key]))
+    return dt.derive_key(parameters, secret)
+
+
+@lru_cache(maxsize=8)
+def _opened(
+    parameters: dt.Parameters, elements: tuple[int, ...], answers: tuple[dt.Answer, ...], context: bytes
+) -> list[int] | errors.Untrusted:
+    """Plaintexts, or why there are none although both halves are right. Raises `Untrusted` for a wrong half."""
+    for answer in answers:
+        dt.check_half(parameters, elements, answer, context)
+    try:
+        return dt.combine(parameters, elements, answers)
+    except errors.Untrusted as e:
+        return e
+
+
+def _secret(opening: Opening, plaintexts: Sequence[list[int] | errors.Untrusted]) -> bytes:
+    """32 bytes that only those know who know the sums of all keys."""
+    numbers = [
+        [] if isinstance(p, errors.Untrusted) else [m.to_bytes(1024, "big") for m in p] for p in plaintexts
+    ]
+    return encoding.digest(
+        encoding.encode(["hansa/secagg-release/1", opening.federation, opening.round, numbers])
+    )
+
+
+def _write_elements(parameters: dt.Parameters, elements: Iterable[int]) -> bytes:
+    return b"".join(int(t).to_bytes(2 * parameters.size, "big") for t in elements)
+
+
+def _read_elements(parameters: dt.Parameters, data: bytes) -> tuple[int, ...]:
+    size = 2 * parameters.size
+    if not isinstance(data, bytes) or len(data) % size:
+        raise ValueError("elements have another size")
+    return tuple(int.from_bytes(data[at : at + size], "big") for at in range(0, len(data), size))
+
+
+def _fields(data: bytes, kind: str, count: int, *, limit: int) -> list[Any]:
+    value = encoding.decode(data, limit=limit)
+    if not isinstance(value, list) or len(value) != count or value[0] != kind:
+        raise _malformed(kind, data)
+    return value
+
+
+def _malformed(what: str, data: bytes) -> errors.Untrusted:
+    return errors.Untrusted(f"{what} is malformed", digest=encoding.digest(data))
+
+
+def _half_context(domain: bytes, side: dt.Side) -> bytes:
+    return encoding.encode([domain, "half", int(side)])
+
+
+def _key_context(domain: bytes, member: int) -> bytes:
+    return encoding.encode([domain, "key", member])
+
+
+def _upload_context(state: State, member: int, version: int, key: bytes, wire: bytes) -> bytes:
+    return encoding.encode([state.domain, "upload", state.round, member, version, key, wire])
+
+
+def _answer_context(opening: Opening, cohort: int) -> bytes:
+    name = encoding.digest(secagg.encode_opening(opening))
+    return encoding.encode([opening.federation, "answer", name, cohort])
+
+
+def _sealed_context(domain: bytes, round: int, side: dt.Side) -> bytes:
+    return encoding.encode([domain, "sealed-half", round, int(side)])
+
+
+def _model_context(state: State) -> bytes:
+    return encoding.encode([state.domain, "released", state.version, state.model])
+
+
+def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, terms: Terms) -> SecAgg:
+    """The scheme's end of one party, for the model of the terms."""
+    return SecAgg(id, private_key, entropy, limits, terms)
