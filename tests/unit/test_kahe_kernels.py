@@ -69,33 +69,56 @@ def test_the_inverse_takes_the_transform_back(kernel, prime, lanes):
 def test_products_are_exact_at_the_edges_of_the_field(kernel, prime):
     prepared = kernel.prepare(ring(prime))
     secret = np.random.default_rng(1).integers(-32_000, 32_001, 2048)
-    key = kernel.key(prepared, secret)
+    key = kernel.key(prepared, secret, 1)
     transformed = secret.astype(kernel.DTYPE)
     kernel.forward(prepared, transformed)
-    edges = np.array([0, 1, prime // 2, prime - 2, prime - 1])
-    publics = np.random.default_rng(2).choice(edges, 2048).astype(kernel.DTYPE)
-    for start in (0, prime - 1):
-        elements = np.full(2048, start).astype(kernel.DTYPE)
-        kernel.blind(prepared, elements, publics, key)
-        expected = [(start + int(a) * int(s)) % prime for a, s in zip(publics, transformed, strict=True)]
-        assert elements.tolist() == expected
-        kernel.unblind(prepared, elements, publics, key)
+    edges = [0, 1, prime // 2, prime - 2, prime - 1]
+    public = [edges[i] for i in np.random.default_rng(2).integers(0, 5, 2048)]
+    for start in (0, 1, prime - 1):
+        masked = planes_of([0] * 2048, prime)
+        kernel.blind(
+            prepared, np.full(2048, start).astype(kernel.DTYPE), planes_of(public, prime), key, masked
+        )
+        expected = [(start + a * int(s)) % prime for a, s in zip(public, transformed, strict=True)]
+        assert integers_of(masked) == expected
+        elements = np.empty(2048, kernel.DTYPE)
+        kernel.unblind(prepared, masked, planes_of(public, prime), key, elements)
         assert all(int(e) % prime == start % prime for e in elements)
 
 
 @KERNELS
 @EACH_PRIME
-def test_sums_are_reduced_exactly(kernel, prime):
+def test_sums_are_exact_and_reduced_exactly(kernel, prime):
     rng = np.random.default_rng(3)
     edges = np.array([0, 1, prime - 1, prime, prime + 1, 2**14 * (prime - 1), 1000 * prime, 2**62 - 1])
     sums = np.concatenate([edges, rng.integers(0, 2**62, 10_000)]).astype(np.uint64)
-    low = np.zeros(sums.size, np.uint32)
-    high = np.zeros(0 if prime < 2**32 else sums.size, np.uint16 if prime > 2**40 else np.uint8)
-    kernel.reduce(sums, prime, low, high)
-    upper = high.tolist() if high.size else [0] * sums.size
-    assert [below + (above << 32) for below, above in zip(low.tolist(), upper, strict=True)] == [
-        int(s) % prime for s in sums
-    ]
+    out = planes_of([0] * sums.size, prime)
+    kernel.reduce(sums, prime, out)
+    assert integers_of(out) == [int(s) % prime for s in sums]
+    before = sums.tolist()
+    assert kernel.accumulate(out, prime, sums) == 0
+    assert sums.tolist() == [b + b % prime for b in before]
+
+
+@KERNELS
+@EACH_PRIME
+def test_coefficients_that_are_no_residues_are_counted(kernel, prime):
+    top = 2 ** (next(w for w, p in PRIMES.items() if p == prime) * 8) - 1
+    planes = planes_of([0, prime - 1, prime, 5, top, prime + 1], prime)
+    assert kernel.excess(planes, prime) == 3
+    assert kernel.accumulate(planes, prime, np.zeros(6, np.uint64)) == 3
+
+
+def planes_of(integers, prime):
+    words = np.array(integers, np.uint64)
+    high = (words >> np.uint64(32)).astype(np.uint16 if prime > 2**40 else np.uint8)
+    return words.astype(np.uint32), high if prime > 2**32 else high[:0]
+
+
+def integers_of(planes):
+    low, high = planes
+    upper = high.tolist() if high.size else [0] * low.size
+    return [below + (above << 32) for below, above in zip(low.tolist(), upper, strict=True)]
 
 
 @KERNELS

@@ -19,12 +19,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa.crypto.kahe.parameters import DEGREE, GROUP, padded
 from hansa.crypto.kahe.ring import Ring
 
 Elements = NDArray[Any]
 """Residues of a group, in the dtype of the kernel."""
 High = NDArray[np.uint8] | NDArray[np.uint16]
-"""Upper plane of a wire: bits 32 and above of each coefficient; empty where the wire has 4 bytes."""
+Planes = tuple[NDArray[np.uint32], High]
+"""Coefficients as on the wire: their lower 32 bits, and what is above; empty where the wire has 4 bytes."""
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +41,11 @@ class Kernel(Protocol):
     def prepare(self, ring: Ring) -> Any:
         """Tables of a ring."""
 
-    def key(self, prepared: Any, secret: NDArray[np.int64]) -> Any:
-        """The transform of a secret, 2048 coefficients of at most 2**31."""
+    def key(self, prepared: Any, secret: NDArray[np.int64], lanes: int) -> Any:
+        """The transform of a secret, 2048 coefficients of at most 2**31, for groups of so many lanes."""
 
-    def join(self, low: NDArray[np.uint32], high: High, prime: int, out: Elements) -> int:
-        """Coefficients from the planes of a wire; how many are not below the prime."""
-
-    def split(self, elements: Elements, low: NDArray[np.uint32], high: High) -> None:
-        """Planes of a wire from elements in [0, prime)."""
+    def excess(self, planes: Planes, prime: int) -> int:
+        """How many coefficients are not below the prime."""
 
     def encode(self, values: NDArray[np.int32], coins: NDArray[np.uint64], delta: int, out: Elements) -> None:
         """delta * value + noise, where the noise is the number of ones among 64 coins, less 32.
@@ -60,22 +59,22 @@ class Kernel(Protocol):
     def inverse(self, prepared: Any, elements: Elements) -> None:
         """Inverse of `forward`, in place."""
 
-    def blind(self, prepared: Any, elements: Elements, public: Elements, key: Any) -> None:
-        """elements + public * key in place, in [0, prime); `public` in [0, prime)."""
+    def blind(self, prepared: Any, elements: Elements, public: Planes, key: Any, out: Planes) -> None:
+        """elements + public * key, in [0, prime)."""
 
-    def unblind(self, prepared: Any, elements: Elements, public: Elements, key: Any) -> None:
-        """elements - public * key in place; both in [0, prime)."""
+    def unblind(self, prepared: Any, masked: Planes, public: Planes, key: Any, out: Elements) -> None:
+        """masked - public * key."""
 
     def decode(
         self, prepared: Any, elements: Elements, delta: int, out: NDArray[np.int64]
     ) -> tuple[int, int]:
         """Values nearest to elements / delta; the largest magnitude of a remainder, and of a value."""
 
-    def accumulate(self, low: NDArray[np.uint32], high: High, prime: int, sums: NDArray[np.uint64]) -> int:
-        """Add the coefficients of a wire to `sums`; how many are not below the prime."""
+    def accumulate(self, planes: Planes, prime: int, sums: NDArray[np.uint64]) -> int:
+        """Add coefficients to `sums`; how many are not below the prime."""
 
-    def reduce(self, sums: NDArray[np.uint64], prime: int, low: NDArray[np.uint32], high: High) -> None:
-        """Planes of a wire from sums below 2**62, modulo the prime."""
+    def reduce(self, sums: NDArray[np.uint64], prime: int, out: Planes) -> None:
+        """Sums below 2**62, modulo the prime."""
 
 
 @lru_cache
@@ -94,3 +93,9 @@ def numpy_kernel() -> Kernel:
     from hansa.crypto.kahe import kernel_numpy
 
     return kernel_numpy
+
+
+def keys_by_size(kernel: Kernel, prepared: Any, secret: NDArray[np.int64], count: int) -> dict[int, Any]:
+    """The key of a full group and of the last one, by their number of elements."""
+    sizes = {min(GROUP, padded(count)), padded(count) % GROUP} - {0}
+    return {size: kernel.key(prepared, secret, size // DEGREE) for size in sizes}

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hansa.crypto.kahe import kernel_numpy
-from hansa.crypto.kahe.kernel import High
+from hansa.crypto.kahe.kernel import High, Planes
 from hansa.crypto.kahe.parameters import DEGREE, SPREAD
 from hansa.crypto.kahe.ring import Ring
 
@@ -29,8 +29,6 @@ DTYPE = np.float64
 _Doubles = NDArray[np.float64]
 _Prepared = tuple[float, _Doubles, _Doubles, _Doubles, _Doubles, float]
 """Prime; roots and roots / prime; inverse roots likewise; inverse of the degree."""
-_Key = tuple[_Doubles, _Doubles]
-"""Transformed secret; the same / prime."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _TO_INTEGER = 1.5 * 2.0**52
@@ -79,44 +77,41 @@ def prepare(ring: Ring) -> _Prepared:
     return p, roots, roots / p, inverse_roots, inverse_roots / p, float(ring.inverse_degree)
 
 
-def key(prepared: _Prepared, secret: NDArray[np.int64]) -> _Key:
+def key(prepared: _Prepared, secret: NDArray[np.int64], lanes: int) -> _Doubles:
     """See `Kernel`."""
     p = prepared[0]
     transformed = secret.astype(np.float64)
     forward(prepared, transformed)
     transformed = np.remainder(transformed, p)  # exact, as in every `fmod`
     transformed -= p * (transformed > p / 2)
-    return transformed, transformed / p
+    return np.repeat(transformed, lanes)
 
 
 @_compiled
-def join(low: NDArray[np.uint32], high: High, prime: int, out: _Doubles) -> int:
-    """See `Kernel`."""
-    p, excess = float(prime), 0
-    if high.size == 0:
-        for i in range(out.size):
-            word = float(low[i])
-            out[i] = word
-            excess += int(word >= p)
-    else:
-        for i in range(out.size):
-            word = float(high[i]) * _TWO_32 + float(low[i])
-            out[i] = word
-            excess += int(word >= p)
+def _word(low: NDArray[np.uint32], high: High, i: int) -> Any:
+    if high.size:
+        return np.int64(low[i]) | (np.int64(high[i]) << 32)
+    return np.int64(low[i])
+
+
+@_compiled
+def _residue(low: NDArray[np.uint32], high: High, i: int) -> Any:
+    if high.size:
+        return float(high[i]) * _TWO_32 + float(low[i])
+    return float(low[i])
+
+
+@_compiled
+def _excess(low: NDArray[np.uint32], high: High, prime: int) -> Any:
+    excess = 0
+    for i in range(low.size):
+        excess += int(_word(low, high, i) >= prime)
     return excess
 
 
-@_compiled
-def split(elements: _Doubles, low: NDArray[np.uint32], high: High) -> None:
+def excess(planes: Planes, prime: int) -> int:
     """See `Kernel`."""
-    if high.size == 0:
-        for i in range(elements.size):
-            low[i] = np.uint32(elements[i])
-    else:
-        for i in range(elements.size):
-            upper = np.uint32(elements[i] * (1 / _TWO_32))
-            low[i] = np.uint32(elements[i] - float(upper) * _TWO_32)
-            high[i] = upper
+    return _excess(*planes, prime)  # type: ignore[no-any-return]
 
 
 _ones = _compiled(kernel_numpy.ones)
@@ -158,24 +153,40 @@ def forward(prepared: _Prepared, elements: _Doubles) -> None:
 
 @_compiled
 def _inverse(p: float, roots: _Doubles, ratios: _Doubles, degree: float, elements: _Doubles) -> None:
-    half = elements.size // DEGREE
-    blocks = DEGREE // 2
+    # Two stages at once: sums double at each, and are brought back every second time.
     one_ratio = 1 / p
-    while blocks:
+    quarter = elements.size // DEGREE
+    blocks = DEGREE // 4
+    while blocks > 1:
         for block in range(blocks):
-            start = 2 * half * block
-            upper = elements[start : start + half]
-            lower = elements[start + half : start + 2 * half]
-            w, ratio = roots[blocks + block], ratios[blocks + block]
-            for i in range(half):
-                a, b = upper[i], lower[i]
-                upper[i] = _nearest(a + b, one_ratio, p)
-                lower[i] = _times(a - b, w, ratio, p)
-        half *= 2
-        blocks //= 2
-    degree_ratio = degree / p
-    for i in range(elements.size):
-        elements[i] = _times(elements[i], degree, degree_ratio, p)
+            start, root = 4 * quarter * block, blocks + block
+            x0 = elements[start : start + quarter]
+            x1 = elements[start + quarter : start + 2 * quarter]
+            x2 = elements[start + 2 * quarter : start + 3 * quarter]
+            x3 = elements[start + 3 * quarter : start + 4 * quarter]
+            w, ratio = roots[root], ratios[root]
+            w0, ratio0, w1, ratio1 = (
+                roots[2 * root],
+                ratios[2 * root],
+                roots[2 * root + 1],
+                ratios[2 * root + 1],
+            )
+            for i in range(quarter):
+                a, b = x0[i] + x1[i], x2[i] + x3[i]
+                c, d = _times(x0[i] - x1[i], w0, ratio0, p), _times(x2[i] - x3[i], w1, ratio1, p)
+                x0[i], x2[i] = _nearest(a + b, one_ratio, p), _times(a - b, w, ratio, p)
+                x1[i], x3[i] = c + d, _times(c - d, w, ratio, p)
+        quarter *= 4
+        blocks //= 4
+    # The last stage, and the division by the degree.
+    half = elements.size // 2
+    w = _times(roots[1], degree, degree / p, p)
+    degree_ratio, ratio = degree / p, w / p
+    upper, lower = elements[:half], elements[half:]
+    for i in range(half):
+        a, b = upper[i], lower[i]
+        upper[i] = _times(a + b, degree, degree_ratio, p)
+        lower[i] = _times(a - b, w, ratio, p)
 
 
 def inverse(prepared: _Prepared, elements: _Doubles) -> None:
@@ -185,35 +196,54 @@ def inverse(prepared: _Prepared, elements: _Doubles) -> None:
 
 
 @_compiled
-def _blind(p: float, elements: _Doubles, public: _Doubles, key: _Doubles, ratios: _Doubles) -> None:
-    lanes = elements.size // DEGREE
+def _blind(
+    p: float,
+    elements: _Doubles,
+    public_low: NDArray[np.uint32],
+    public_high: High,
+    key: _Doubles,
+    low: NDArray[np.uint32],
+    high: High,
+) -> None:
     one_ratio = 1 / p
-    for row in range(DEGREE):
-        w, ratio = key[row], ratios[row]
-        here, there = elements[row * lanes : (row + 1) * lanes], public[row * lanes : (row + 1) * lanes]
-        for i in range(lanes):
-            residue = _nearest(here[i] + _times(there[i], w, ratio, p), one_ratio, p)
-            here[i] = residue + p if residue < 0 else residue
+    for i in range(elements.size):
+        w = key[i]
+        product = _times(_residue(public_low, public_high, i), w, w * one_ratio, p)
+        word = _nearest(elements[i] + product, one_ratio, p)
+        word = word + p if word < 0 else word
+        if high.size:
+            above = np.uint32(word * (1 / _TWO_32))
+            low[i] = np.uint32(word - float(above) * _TWO_32)
+            high[i] = above
+        else:
+            low[i] = np.uint32(word)
 
 
-def blind(prepared: _Prepared, elements: _Doubles, public: _Doubles, key: _Key) -> None:
+def blind(prepared: _Prepared, elements: _Doubles, public: Planes, key: _Doubles, out: Planes) -> None:
     """See `Kernel`."""
-    _blind(prepared[0], elements, public, *key)
+    _blind(prepared[0], elements, *public, key, *out)
 
 
 @_compiled
-def _unblind(p: float, elements: _Doubles, public: _Doubles, key: _Doubles, ratios: _Doubles) -> None:
-    lanes = elements.size // DEGREE
-    for row in range(DEGREE):
-        w, ratio = key[row], ratios[row]
-        here, there = elements[row * lanes : (row + 1) * lanes], public[row * lanes : (row + 1) * lanes]
-        for i in range(lanes):
-            here[i] -= _times(there[i], w, ratio, p)
+def _unblind(
+    p: float,
+    low: NDArray[np.uint32],
+    high: High,
+    public_low: NDArray[np.uint32],
+    public_high: High,
+    key: _Doubles,
+    out: _Doubles,
+) -> None:
+    one_ratio = 1 / p
+    for i in range(out.size):
+        w = key[i]
+        product = _times(_residue(public_low, public_high, i), w, w * one_ratio, p)
+        out[i] = _residue(low, high, i) - product
 
 
-def unblind(prepared: _Prepared, elements: _Doubles, public: _Doubles, key: _Key) -> None:
+def unblind(prepared: _Prepared, masked: Planes, public: Planes, key: _Doubles, out: _Doubles) -> None:
     """See `Kernel`."""
-    _unblind(prepared[0], elements, public, *key)
+    _unblind(prepared[0], *masked, *public, key, out)
 
 
 @_compiled
@@ -235,25 +265,22 @@ def decode(prepared: _Prepared, elements: _Doubles, delta: int, out: NDArray[np.
 
 
 @_compiled
-def accumulate(low: NDArray[np.uint32], high: High, prime: int, sums: NDArray[np.uint64]) -> int:
-    """See `Kernel`."""
-    p, excess = np.uint64(prime), 0
-    if high.size == 0:
-        for i in range(sums.size):
-            word = np.uint64(low[i])
-            sums[i] += word
-            excess += int(word >= p)
-    else:
-        for i in range(sums.size):
-            word = np.uint64(low[i]) | (np.uint64(high[i]) << np.uint64(32))
-            sums[i] += word
-            excess += int(word >= p)
+def _accumulate(low: NDArray[np.uint32], high: High, prime: int, sums: NDArray[np.uint64]) -> Any:
+    excess = 0
+    for i in range(sums.size):
+        word = _word(low, high, i)
+        sums[i] += np.uint64(word)
+        excess += int(word >= prime)
     return excess
 
 
-@_compiled
-def reduce(sums: NDArray[np.uint64], prime: int, low: NDArray[np.uint32], high: High) -> None:
+def accumulate(planes: Planes, prime: int, sums: NDArray[np.uint64]) -> int:
     """See `Kernel`."""
+    return _accumulate(*planes, prime, sums)  # type: ignore[no-any-return]
+
+
+@_compiled
+def _reduce(sums: NDArray[np.uint64], prime: int, low: NDArray[np.uint32], high: High) -> None:
     one_ratio = 1 / prime
     for i in range(sums.size):
         residue = np.int64(sums[i])
@@ -263,3 +290,8 @@ def reduce(sums: NDArray[np.uint64], prime: int, low: NDArray[np.uint32], high: 
         low[i] = np.uint32(residue & 0xFFFF_FFFF)
         if high.size:
             high[i] = residue >> 32
+
+
+def reduce(sums: NDArray[np.uint64], prime: int, out: Planes) -> None:
+    """See `Kernel`."""
+    _reduce(sums, prime, *out)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.crypto.kahe.kernel import High
+from hansa.crypto.kahe.kernel import Planes
 from hansa.crypto.kahe.parameters import DEGREE, SPREAD
 from hansa.crypto.kahe.ring import Ring
 
 DTYPE = np.int64
 
 _Ints = NDArray[np.int64]
-_1, _2, _4, _32, _56 = (np.uint64(n) for n in (1, 2, 4, 32, 56))
+_1, _2, _4, _56 = (np.uint64(n) for n in (1, 2, 4, 56))
 _PAIRS, _NIBBLES, _BYTES, _ONES = (np.uint64(byte * 0x0101_0101_0101_0101) for byte in (0x55, 0x33, 0x0F, 1))
 
 
@@ -45,28 +45,18 @@ def prepare(ring: Ring) -> _Prepared:
     return _Prepared(p, _factors(ring.roots, p), _factors(ring.inverse_roots, p), _factors(degree, p))
 
 
-def key(prepared: _Prepared, secret: _Ints) -> _Factors:
+def key(prepared: _Prepared, secret: _Ints, lanes: int) -> _Factors:
     """See `Kernel`."""
     transformed = secret.astype(np.int64)
     forward(prepared, transformed)
     transformed %= prepared.prime
     transformed -= prepared.prime * (transformed > prepared.prime // 2)
-    return _factors(transformed, prepared.prime)
+    return _factors(np.repeat(transformed, lanes), prepared.prime)
 
 
-def join(low: NDArray[np.uint32], high: High, prime: int, out: _Ints) -> int:
+def excess(planes: Planes, prime: int) -> int:
     """See `Kernel`."""
-    out[:] = low
-    if high.size:
-        out += high.astype(np.int64) << 32
-    return int(np.count_nonzero(out >= prime))
-
-
-def split(elements: _Ints, low: NDArray[np.uint32], high: High) -> None:
-    """See `Kernel`."""
-    low[:] = elements & 0xFFFF_FFFF
-    if high.size:
-        high[:] = elements >> 32
+    return int(np.count_nonzero(_join(planes) >= prime))
 
 
 def encode(values: NDArray[np.int32], coins: NDArray[np.uint64], delta: int, out: _Ints) -> None:
@@ -109,15 +99,14 @@ def inverse(prepared: _Prepared, elements: _Ints) -> None:
     elements[:] = _times(elements, prepared.inverse_degree, p)
 
 
-def blind(prepared: _Prepared, elements: _Ints, public: _Ints, key: _Factors) -> None:
+def blind(prepared: _Prepared, elements: _Ints, public: Planes, key: _Factors, out: Planes) -> None:
     """See `Kernel`."""
-    elements += _spread(public, key, prepared.prime)
-    elements %= prepared.prime
+    _split((elements + _times(_join(public), key, prepared.prime)) % prepared.prime, out)
 
 
-def unblind(prepared: _Prepared, elements: _Ints, public: _Ints, key: _Factors) -> None:
+def unblind(prepared: _Prepared, masked: Planes, public: Planes, key: _Factors, out: _Ints) -> None:
     """See `Kernel`."""
-    elements -= _spread(public, key, prepared.prime)
+    np.subtract(_join(masked), _times(_join(public), key, prepared.prime), out=out)
 
 
 def decode(prepared: _Prepared, elements: _Ints, delta: int, out: _Ints) -> tuple[int, int]:
@@ -130,22 +119,35 @@ def decode(prepared: _Prepared, elements: _Ints, delta: int, out: _Ints) -> tupl
     return int(np.abs(noise).max()), int(np.abs(out).max())
 
 
-def accumulate(low: NDArray[np.uint32], high: High, prime: int, sums: NDArray[np.uint64]) -> int:
+def accumulate(planes: Planes, prime: int, sums: NDArray[np.uint64]) -> int:
     """See `Kernel`."""
-    words = low.astype(np.uint64)
-    if high.size:
-        words += high.astype(np.uint64) << _32
-    sums += words
+    words = _join(planes)
+    sums += words.view(np.uint64)
     return int(np.count_nonzero(words >= prime))
 
 
-def reduce(sums: NDArray[np.uint64], prime: int, low: NDArray[np.uint32], high: High) -> None:
+def reduce(sums: NDArray[np.uint64], prime: int, out: Planes) -> None:
     """See `Kernel`."""
     residues = sums.astype(np.int64)
-    residues -= (residues * (1 / prime)).astype(np.int64) * prime
+    residues -= (residues * (1 / prime)).astype(np.int64) * prime  # may be off by one prime
     residues += prime * (residues < 0)
     residues -= prime * (residues >= prime)
-    split(residues, low, high)
+    _split(residues, out)
+
+
+def _join(planes: Planes) -> _Ints:
+    low, high = planes
+    words = low.astype(np.int64)
+    if high.size:
+        words += high.astype(np.int64) << 32
+    return words
+
+
+def _split(words: _Ints, out: Planes) -> None:
+    low, high = out
+    low[:] = words & 0xFFFF_FFFF
+    if high.size:
+        high[:] = words >> 32
 
 
 def _factors(values: _Ints, prime: int) -> _Factors:
@@ -155,12 +157,6 @@ def _factors(values: _Ints, prime: int) -> _Factors:
 def _block_factors(roots: _Factors, blocks: int) -> _Factors:
     part = slice(blocks, 2 * blocks)
     return _Factors(roots.values[part, None], roots.ratios[part, None])
-
-
-def _spread(public: _Ints, key: _Factors, prime: int) -> _Ints:
-    """public * key, the same key in every lane."""
-    columns = _Factors(key.values[:, None], key.ratios[:, None])
-    return _times(public.reshape(DEGREE, -1), columns, prime).reshape(-1)
 
 
 def _times(elements: _Ints, factors: _Factors, prime: int) -> _Ints:

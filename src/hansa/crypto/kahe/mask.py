@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hansa import errors
 from hansa.crypto.kahe import wires
-from hansa.crypto.kahe.kernel import Kernel, default_kernel
+from hansa.crypto.kahe.kernel import Kernel, default_kernel, keys_by_size
 from hansa.crypto.kahe.ordered import in_order
 from hansa.crypto.kahe.parameters import DEGREE, GROUP, SPREAD, Parameters, padded, wire_bytes
 from hansa.crypto.kahe.ring import ring
@@ -77,7 +77,7 @@ class _Job:
     prepared: Any
     public_key: bytes
     noise_key: bytes = field(repr=False)
-    key: Any = field(repr=False)
+    keys: dict[int, Any] = field(repr=False)
     values: NDArray[np.int32] = field(repr=False)
     workspaces: Workspaces
 
@@ -95,9 +95,9 @@ def _job(
     _check_values(parameters, values)
     kernel = kernel or default_kernel()
     prepared = kernel.prepare(ring(parameters.prime))
-    key = kernel.key(prepared, secret.astype(np.int64))
+    keys = keys_by_size(kernel, prepared, secret.astype(np.int64), values.size)
     workspaces = Workspaces(kernel, parameters.width)
-    return _Job(parameters, kernel, prepared, public_key, draw_noise_key(entropy), key, values, workspaces)
+    return _Job(parameters, kernel, prepared, public_key, draw_noise_key(entropy), keys, values, workspaces)
 
 
 def _fill(job: _Job, chunk: slice, out: NDArray[np.uint8]) -> None:
@@ -111,10 +111,8 @@ def _fill(job: _Job, chunk: slice, out: NDArray[np.uint8]) -> None:
             elements = room.elements[:size]
             kernel.encode(values[group], coins.next(room.coins[:size]), job.parameters.delta, elements)
             kernel.forward(job.prepared, elements)
-            kernel.blind(
-                job.prepared, elements, publics.next(room.public_planes, room.publics[:size]), job.key
-            )
-            kernel.split(elements, *wires.part(out, group, width))
+            public = publics.next(room.publics[: size * width])
+            kernel.blind(job.prepared, elements, public, job.keys[size], wires.part(out, group, width))
 
 
 def _check_values(parameters: Parameters, values: NDArray[np.int32]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hansa import errors
 from hansa.crypto.kahe import wires
-from hansa.crypto.kahe.kernel import Elements, Kernel
+from hansa.crypto.kahe.kernel import Kernel, Planes
 from hansa.crypto.kahe.kernel_numpy import ones
 from hansa.crypto.kahe.parameters import DEGREE, GROUP, SPREAD, Parameters
 
@@ -65,23 +65,29 @@ class Publics:
         self._parameters, self._key, self._kernel, self._group = parameters, key, kernel, group
         self._stream = Keystream(key, group * GROUP * parameters.width)
 
-    def next(self, planes: NDArray[np.uint8], out: Elements) -> Elements:
-        """The next group: `out`, filled with elements in [0, p). `planes` has room for a group of the wire."""
-        prime, width = self._parameters.prime, self._parameters.width
-        planes = planes[: out.size * width]
-        self._stream.fill(planes)
-        if self._kernel.join(*wires.planes(planes, width), prime, out):
-            self._replace(out, prime, width)
+    def next(self, out: NDArray[np.uint8]) -> Planes:
+        """The next group, in [0, p): `out`, filled. It has the bytes of the group on the wire."""
+        width, prime = self._parameters.width, self._parameters.prime
+        self._stream.fill(out)
+        planes = wires.planes(out, width)
+        if self._kernel.excess(planes, prime):
+            self._replace(planes, prime, width)
         self._group += 1
-        return out
+        return planes
 
-    def _replace(self, elements: Elements, prime: int, width: int) -> None:
+    def _replace(self, planes: Planes, prime: int, width: int) -> None:
+        low, high = planes
+        words = low.astype(np.int64) + (high.astype(np.int64) << 32 if high.size else 0)
         spare = Keystream(self._key, (_SPARE + (self._group << 32)) * _BLOCK_BYTES)
-        word = np.empty(width, np.uint8)
-        for index in np.flatnonzero(elements >= prime):
-            while elements[index] >= prime:
-                spare.fill(word)
-                elements[index] = int.from_bytes(word.tobytes(), "little")
+        drawn = np.empty(width, np.uint8)
+        for index in np.flatnonzero(words >= prime):
+            word = prime
+            while word >= prime:
+                spare.fill(drawn)
+                word = int.from_bytes(drawn.tobytes(), "little")
+            low[index] = word & 0xFFFF_FFFF
+            if high.size:
+                high[index] = word >> 32
 
 
 def check_public_key(key: bytes) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hansa import errors
 from hansa.crypto.kahe import wires
-from hansa.crypto.kahe.kernel import Kernel, default_kernel
+from hansa.crypto.kahe.kernel import Kernel, default_kernel, keys_by_size
 from hansa.crypto.kahe.ordered import in_order
 from hansa.crypto.kahe.parameters import DEGREE, GROUP, SPREAD, Parameters, noise_limit, padded
 from hansa.crypto.kahe.ring import ring
@@ -87,7 +87,7 @@ class _Job:
     kernel: Kernel
     prepared: Any
     public_key: bytes
-    key: Any = field(repr=False)
+    keys: dict[int, Any] = field(repr=False)
     count: int
     contributions: int
     workspaces: Workspaces
@@ -105,9 +105,9 @@ def _job(
     key_sum = _checked_key(parameters, secret_sum, contributions)
     kernel = kernel or default_kernel()
     prepared = kernel.prepare(ring(parameters.prime))
-    key = kernel.key(prepared, key_sum)
+    keys = keys_by_size(kernel, prepared, key_sum, count)
     workspaces = Workspaces(kernel, parameters.width)
-    return _Job(parameters, kernel, prepared, public_key, key, count, contributions, workspaces)
+    return _Job(parameters, kernel, prepared, public_key, keys, count, contributions, workspaces)
 
 
 def _open(job: _Job, chunk: slice, array: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
@@ -116,11 +116,12 @@ def _open(job: _Job, chunk: slice, array: NDArray[np.uint8], out: NDArray[np.int
     publics = Publics(job.parameters, job.public_key, kernel, chunk.start // GROUP)
     with job.workspaces.lend() as room:
         for group in wires.groups(out.size):
-            elements = room.elements[: group.stop - group.start]
-            if kernel.join(*wires.part(array, group, width), prime, elements):
+            size = group.stop - group.start
+            elements, masked = room.elements[:size], wires.part(array, group, width)
+            if kernel.excess(masked, prime):
                 raise errors.Untrusted("the sum of the masks has a coefficient that is not below the prime")
-            public = publics.next(room.public_planes, room.publics[: elements.size])
-            kernel.unblind(job.prepared, elements, public, job.key)
+            public = publics.next(room.publics[: size * width])
+            kernel.unblind(job.prepared, masked, public, job.keys[size], elements)
             kernel.inverse(job.prepared, elements)
             _check_opened(job, *kernel.decode(job.prepared, elements, job.parameters.delta, out[group]))
     if out[max(0, job.count - chunk.start) :].any():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa import errors
-from hansa.crypto.kahe.kernel import High, Kernel, default_kernel
+from hansa.crypto.kahe.kernel import Kernel, Planes, default_kernel
 from hansa.crypto.kahe.parameters import GROUP, Parameters, padded, wire_bytes
 
 CHUNK_GROUPS = 8
@@ -48,8 +48,8 @@ class Accumulator:
         excess = [0] * len(arrays)
         for group in groups(self._sums.size):
             for index, array in enumerate(arrays):
-                low, high = part(array, group, self._parameters.width)
-                excess[index] += self._kernel.accumulate(low, high, self._parameters.prime, self._sums[group])
+                found = part(array, group, self._parameters.width)
+                excess[index] += self._kernel.accumulate(found, self._parameters.prime, self._sums[group])
         if any(excess):
             self._take_back(arrays)
             raise _not_residues(f"mask {excess.index(max(excess)) + 1} of {len(wires)}")
@@ -62,7 +62,7 @@ class Accumulator:
     def _reduced(self, group: slice) -> bytes:
         sums = self._sums[group]
         out = np.empty(sums.size * self._parameters.width, np.uint8)
-        self._kernel.reduce(sums, self._parameters.prime, *planes(out, self._parameters.width))
+        self._kernel.reduce(sums, self._parameters.prime, planes(out, self._parameters.width))
         return out.tobytes()
 
     def _take_back(self, arrays: Sequence[NDArray[np.uint8]]) -> None:
@@ -94,10 +94,8 @@ def check_wire(parameters: Parameters, count: int, wire: Bytes, *, kernel: Kerne
     """Raises `Untrusted` unless this is a wire of `count` values: exact length, every coefficient below p."""
     kernel = kernel or default_kernel()
     array = open_wire(parameters, count, wire)
-    scratch = np.empty(GROUP, kernel.DTYPE)
     for group in groups(padded(count)):
-        elements = scratch[: group.stop - group.start]
-        if kernel.join(*part(array, group, parameters.width), parameters.prime, elements):
+        if kernel.excess(part(array, group, parameters.width), parameters.prime):
             raise _not_residues("the mask")
 
 
@@ -114,14 +112,14 @@ def open_wire(parameters: Parameters, count: int, wire: Bytes) -> NDArray[np.uin
     return array if array.ctypes.data % 4 == 0 else array.copy()
 
 
-def planes(group: NDArray[np.uint8], width: int) -> tuple[NDArray[np.uint32], High]:
+def planes(group: NDArray[np.uint8], width: int) -> Planes:
     """Views of a group's two planes; the upper one is empty where a coefficient has 4 bytes."""
     size = group.size // width
     upper = group[4 * size :]
     return group[: 4 * size].view(np.uint32), upper.view(np.uint16) if width == 6 else upper
 
 
-def part(array: NDArray[np.uint8], group: slice, width: int) -> tuple[NDArray[np.uint32], High]:
+def part(array: NDArray[np.uint8], group: slice, width: int) -> Planes:
     """The planes of one group of a wire."""
     return planes(array[group.start * width : group.stop * width], width)
 

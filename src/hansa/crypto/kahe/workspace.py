@@ -15,12 +15,11 @@ from hansa.crypto.kahe.parameters import GROUP
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
-    """Room for one group: its elements, coins, and the public polynomials on the wire and as elements."""
+    """Room for one group: its elements, its coins, and its public polynomials."""
 
     elements: Elements
     coins: NDArray[np.uint64]
-    publics: Elements
-    public_planes: NDArray[np.uint8]
+    publics: NDArray[np.uint8]
 
 
 class Workspaces:
@@ -41,10 +40,8 @@ class Workspaces:
         self._idle.append(workspace)
 
     def _new(self) -> Workspace:
-        dtype = self._kernel.DTYPE
         return Workspace(
-            np.empty(GROUP, dtype),
+            np.empty(GROUP, self._kernel.DTYPE),
             np.empty(GROUP, np.uint64),
-            np.empty(GROUP, dtype),
             np.empty(GROUP * self._width, np.uint8),
         )
