@@ -320,15 +320,17 @@ def test_secrets_are_centred_binomial_and_do_not_repeat():
     assert np.abs(secrets).max() <= 32
 
 
-def test_noise_is_centred_binomial():
-    # A mask of nothing under the secret zero is the transform of its noise.
-    count = 16 * kahe.DEGREE
-    wire = kahe.mask(WIDE, PUBLIC, np.zeros(2048, np.int8), np.zeros(count, np.int32), entropy_of("noise"))
-    finer = kahe.Parameters(1000, 24, WIDE.width, WIDE.prime, 1)  # with a scale of 1, noise opens as values
-    noise = kahe.unmask(finer, PUBLIC, np.zeros(2048, np.int8), wire, count, 1)
-    assert abs(noise.mean()) < 0.12
-    assert abs(noise.var() - 16) < 0.7
+def test_noise_is_centred_binomial_and_never_repeats():
+    # A mask of nothing under the secret zero is the transform of its noise; a scale of 1 opens it as values.
+    count = 17 * kahe.GROUP  # more than two chunks
+    nothing = np.zeros(2048, np.int8)
+    wire = kahe.mask(WIDE, PUBLIC, nothing, np.zeros(count, np.int32), entropy_of("noise"))
+    finer = kahe.Parameters(1000, 24, WIDE.width, WIDE.prime, 1)
+    noise = kahe.unmask(finer, PUBLIC, nothing, wire, count, 1)
+    assert abs(noise.mean()) < 0.03  # five standard deviations of the mean
+    assert abs(noise.var() - 16) < 0.2
     assert np.abs(noise).max() <= 32
+    assert len({part.tobytes() for part in np.split(noise, 17 * 16)}) == 17 * 16
 
 
 def test_two_masks_of_the_same_values_share_nothing():

@@ -14,6 +14,7 @@ from hansa.crypto.kahe import kernel as kernel_choice
 from hansa.crypto.kahe import kernel_numpy
 from hansa.crypto.kahe.parameters import PRIMES
 from hansa.crypto.kahe.ring import centred, reversed_bits, ring
+from hansa.crypto.kahe.stream import Coins, Publics
 
 kernel_numba = pytest.importorskip("hansa.crypto.kahe.kernel_numba")
 KERNELS = pytest.mark.parametrize("kernel", [kernel_numba, kernel_numpy], ids=["numba", "numpy"])
@@ -90,7 +91,8 @@ def test_products_are_exact_at_the_edges_of_the_field(kernel, prime):
 @EACH_PRIME
 def test_sums_are_exact_and_reduced_exactly(kernel, prime):
     rng = np.random.default_rng(3)
-    edges = np.array([0, 1, prime - 1, prime, prime + 1, 2**14 * (prime - 1), 1000 * prime, 2**62 - 1])
+    multiples = [prime * (2**62 // prime // k) for k in range(1, 2000)]
+    edges = np.array([0, 1, 2**62 - 1, *multiples, *(m - 1 for m in multiples), *(m + 1 for m in multiples)])
     sums = np.concatenate([edges, rng.integers(0, 2**62, 10_000)]).astype(np.uint64)
     out = planes_of([0] * sums.size, prime)
     kernel.reduce(sums, prime, out)
@@ -98,6 +100,24 @@ def test_sums_are_exact_and_reduced_exactly(kernel, prime):
     before = sums.tolist()
     assert kernel.accumulate(out, prime, sums) == 0
     assert sums.tolist() == [b + b % prime for b in before]
+
+
+@pytest.mark.parametrize("parameters", [kahe.parameters(40, 16), kahe.parameters(1000, 24)])
+def test_streams_are_found_at_any_group(parameters):
+    def publics(group, groups):
+        stream = Publics(parameters, PUBLIC, kernel_numpy, group)
+        return [
+            integers_of(stream.next(np.empty(kahe.GROUP * parameters.width, np.uint8))) for _ in range(groups)
+        ]
+
+    def coins(group, groups):
+        stream = Coins(PUBLIC, group)
+        return [stream.next(np.empty(kahe.GROUP, np.uint64)).tolist() for _ in range(groups)]
+
+    for found in (publics, coins):
+        first, second, third = found(0, 3)
+        assert [second, third] == found(1, 2)
+        assert first != second
 
 
 @KERNELS
