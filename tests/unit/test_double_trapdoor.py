@@ -313,12 +313,19 @@ def flipped(data: bytes, at: int) -> bytes:
 
 
 def test_a_wrapped_key_is_refused_if_it_would_tell_of_the_trapdoor():
-    """With -T2 instead of T2 it would open for an even trapdoor only, were it not encrypted again."""
-    size = 2 * P.size
+    """All else is as an honest sender makes it: squares open -T2 and a factor 1 + cN, encrypting again does not."""
     for number in (1, 2, 3, 4):
         key = member(number)
-        wrapped = dt.wrap_key(P, key.public, bytes(32), CONTEXT, entropy())
-        t2 = int.from_bytes(wrapped[size : 2 * size], "big")
-        crafted = wrapped[:size] + (N * N - t2).to_bytes(size, "big") + wrapped[2 * size :]
-        with pytest.raises(errors.Untrusted, match="does not open"):
-            dt.unwrap_key(P, key, crafted, CONTEXT)
+        honest = dt.encrypt(P, key.public, 5, 1 << 200)
+        for t1, t2, m in (
+            (honest.t1, honest.t2, 5),
+            (honest.t1, N * N - honest.t2, 5),
+            (N * N - honest.t1, honest.t2, 5),
+            (honest.t1, honest.t2 * (1 + N) % (N * N), (5 - key.trapdoor) % N),
+        ):
+            crafted = dt.Ciphertext(t1, t2)
+            assert dt.weak_decrypt(P, key, crafted) == m
+            header = dt.write_ciphertexts(P, [crafted])
+            body = dt.wrapping._cipher(key.public, m, header, CONTEXT).encrypt(bytes(12), bytes(32), CONTEXT)
+            with pytest.raises(errors.Untrusted, match="does not open"):
+                dt.unwrap_key(P, key, header + body, CONTEXT)

@@ -8,6 +8,7 @@ from tests.trapdoors import CONTEXT, TEST_PRIMES, entropy, made, member
 
 from hansa import errors
 from hansa.crypto import double_trapdoor as dt
+from hansa.crypto.double_trapdoor.integers import hashed
 
 MADE = made()
 P = MADE.parameters
@@ -81,7 +82,7 @@ def test_a_rogue_key_has_no_proof():
 
 @pytest.mark.parametrize("public", [0, 1, SQUARE - 1, TEST_PRIMES[512][0], SQUARE, N + 1])
 def test_a_key_that_is_no_key_is_refused(public):
-    for trapdoor in (2, 1 << 200):
+    for trapdoor in (0, 2, 1 << 200):
         proof = dt.prove_possession(P, dt.WeakKey(public, trapdoor), CONTEXT, entropy())
         refused_possession(public, proof)
     refused_possession(public, dt.Possession(0, 0))
@@ -185,6 +186,17 @@ def test_a_t1_that_does_not_belong_to_its_t2_cannot_be_proven(monkeypatch):
             refused_knowledge(*claims)
 
 
+def test_plaintexts_that_cancel_under_the_weights_are_refused():
+    """A member could else move what it likes between fields."""
+    _, (one, two, *_) = dt.knowledge._weights(P, KEY.public, CIPHERTEXTS, CONTEXT)
+    for part in ("t1", "t2"):
+        changed = [
+            dataclasses.replace(c, **{part: getattr(c, part) * (1 + shift * N) % SQUARE})
+            for c, shift in zip(CIPHERTEXTS, (two, -one, 0, 0), strict=True)
+        ]
+        refused_knowledge(changed)
+
+
 @pytest.mark.parametrize("element", [0, SQUARE, TEST_PRIMES[512][0], N, -1])
 def test_ciphertexts_that_are_no_units_are_refused(element):
     for bad in (dt.Ciphertext(element, CIPHERTEXTS[0].t2), dt.Ciphertext(CIPHERTEXTS[0].t1, element)):
@@ -264,8 +276,9 @@ def test_a_wrong_power_with_an_honest_looking_proof_is_refused(side, place, monk
 
 
 @both_sides
-def test_the_sign_of_a_power_does_not_matter(side, monkeypatch):
-    answer = forged(HALVES[side], 1, N - ANSWERS[side].powers[1], monkeypatch)
+@pytest.mark.parametrize("place", range(len(PLAIN)))
+def test_the_sign_of_a_power_does_not_matter(side, place, monkeypatch):
+    answer = forged(HALVES[side], place, N - ANSWERS[side].powers[place], monkeypatch)
     dt.check_half(P, ELEMENTS, answer, CONTEXT)
     assert dt.combine(P, ELEMENTS, [answer, ANSWERS[dt.Side(3 - side)]]) == PLAIN
 
@@ -281,6 +294,16 @@ def forged(half: dt.Half, place: int, wrong: int, monkeypatch) -> dt.Answer:
     with monkeypatch.context() as patch:
         patch.setattr(dt.halves, "secret_power", power)
         return dt.raise_to_half(P, ELEMENTS, half, CONTEXT, entropy(3))
+
+
+@both_sides
+def test_errors_that_cancel_under_the_weights_are_refused(side):
+    answer = ANSWERS[side]
+    seed, _, _ = dt.halves._statement(P, ELEMENTS, side, answer.powers, CONTEXT)
+    one, two = (hashed(128, b"weight", seed, j) for j in (0, 1))
+    y = answer.powers
+    wrong = (y[0] * pow(5, int(two), N) % N, y[1] * pow(5, -int(one), N) % N, *y[2:])
+    refused_half(dataclasses.replace(answer, powers=wrong))
 
 
 @both_sides

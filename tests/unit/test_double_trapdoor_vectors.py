@@ -201,15 +201,15 @@ def test_opening(bits, mode):
     for t, m in zip(products, sums, strict=True):
         assert pow(t, d_k, s.square) * pow(t, d_s, s.square) % s.square == (1 + m * s.n) % s.square
 
-    for side, (half, answer) in enumerate(zip(halves, v["answers"], strict=True), start=1):
+    for half, answer in zip(halves, v["answers"], strict=True):
         *powers, e, z = cut(answer, *[s.size] * len(products), 16, (s.bits + 400 + 7) // 8)
         assert powers == [pow(t, 2 * half, s.n) for t in products]
-        seed = shake(256, b"half", s.context, s.n, side, *products, *powers)
+        verifier = pow(s.w, half, s.n)
+        seed = shake(256, b"half", s.context, s.n, s.w, verifier, *products, *powers)
         x = y = 1
         for j, (t, power) in enumerate(zip(products, powers, strict=True)):
             weight = 2 * shake(128, b"weight", seed, j)
             x, y = x * pow(t, 2 * weight, s.n) % s.n, y * pow(power, weight, s.n) % s.n
-        verifier = pow(s.w, half, s.n)
         a = pow(s.w, 2 * z, s.n) * pow(verifier, -2 * e, s.n) % s.n
         b = pow(x, z, s.n) * pow(y, -e, s.n) % s.n
         assert e == shake(128, b"half/challenge", seed, a, b)

@@ -164,6 +164,8 @@ def test_parameters_have_one_encoding():
         cbor2.dumps(tuple(FIELDS), canonical=False) + b"\0",
         cbor2.dumps([*FIELDS, 0]),
         cbor2.dumps(FIELDS[:-1]),
+        cbor2.dumps([*FIELDS[:-1], FIELDS[-1][:7]]),
+        cbor2.dumps([*FIELDS[:-1], FIELDS[-1] * 2]),
         cbor2.dumps(dict(enumerate(FIELDS))),
         b"\x9f" + b"".join(cbor2.dumps(f) for f in FIELDS) + b"\xff",
         b"\x98\x08" + dt.write_parameters(P)[1:],

@@ -6,7 +6,7 @@ since c_K + c_S = -1/N mod 2p'q'.
 
 Everything is a square, for three reasons: T1 may be what a member sent, and the parity of c is not to show in the
 answer to an element of order 2; the proof holds for squares only, so -y would pass; and the base w generates nothing
-but squares. See docs/adr for what is public about an opened T1.
+but squares. What else the two answers tell stands in docs/adr/0027-halves-mod-n.md.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def check_half(parameters: Parameters, elements: Sequence[int], answer: Answer, 
     ):
         seed, x, y = _statement(parameters, elements, answer.side, answer.powers, context)
         z, e = answer.response, answer.challenge
-        verifier = parameters.key_centre if answer.side is Side.KEY_CENTRE else parameters.server
+        verification_key = _verification_key(parameters, answer.side)
         commitments = (
-            power(parameters.base, 2 * z, n) * inverse(power(verifier, 2 * e, n), n) % n,
+            power(parameters.base, 2 * z, n) * inverse(power(verification_key, 2 * e, n), n) % n,
             power(x, z, n) * inverse(power(y, e, n), n) % n,
         )
         if e == _challenge(seed, commitments):
@@ -109,8 +109,8 @@ def _statement(
     parameters: Parameters, elements: Sequence[int], side: Side, powers: Sequence[int], context: bytes
 ) -> tuple[int, int, int]:
     """Hash of the statement, and its two sides: Y = X**c for weighted products X of T1**4 and Y of y**2."""
-    n = parameters.modulus
-    seed = hashed(2 * CHALLENGE_BITS, b"half", context, n, side, *elements, *powers)
+    n, key = parameters.modulus, _verification_key(parameters, side)
+    seed = hashed(2 * CHALLENGE_BITS, b"half", context, n, parameters.base, key, *elements, *powers)
     weights = [2 * hashed(CHALLENGE_BITS, b"weight", seed, j) for j in range(len(elements))]
     x = product_of_powers([t * t % n for t in elements], weights, n)
     return seed, x, product_of_powers(powers, weights, n)
@@ -118,6 +118,10 @@ def _statement(
 
 def _challenge(seed: int, commitments: tuple[int, int]) -> int:
     return hashed(CHALLENGE_BITS, b"half/challenge", seed, *commitments)
+
+
+def _verification_key(parameters: Parameters, side: Side) -> int:
+    return parameters.key_centre if side is Side.KEY_CENTRE else parameters.server
 
 
 def _name(side: Side) -> str:
