@@ -142,14 +142,15 @@ def integers_of(planes):
 
 
 @KERNELS
-def test_ones_are_counted(kernel):
+def test_values_and_noise_are_encoded_exactly(kernel):
     words = np.random.default_rng(4).integers(0, 2**64, 2048, dtype=np.uint64)
     words[:3] = 0, 2**64 - 1, 2**63
     out = np.empty(2048, kernel.DTYPE)
-    kernel.encode(np.array([5, -7], np.int32), words, 1024, out)
+    values = np.array([5, -7, 8, -8, 2**31 - 1, -(2**31)], np.int32)
+    assert kernel.encode(values, 7, words, 1024, out) == 4
     expected = [int(w).bit_count() - 32 for w in words]
-    expected[0] += 5 * 1024
-    expected[1] -= 7 * 1024
+    for i, value in enumerate(values.tolist()):
+        expected[i] += value * 1024
     assert out.tolist() == expected
 
 

@@ -47,10 +47,12 @@ class Kernel(Protocol):
     def excess(self, planes: Planes, prime: int) -> int:
         """How many coefficients are not below the prime."""
 
-    def encode(self, values: NDArray[np.int32], coins: NDArray[np.uint64], delta: int, out: Elements) -> None:
+    def encode(
+        self, values: NDArray[np.int32], bound: int, coins: NDArray[np.uint64], delta: int, out: Elements
+    ) -> int:
         """delta * value + noise, where the noise is the number of ones among 64 coins, less 32.
 
-        Values fill the beginning of `out`; zeros follow.
+        Values fill the beginning of `out`; zeros follow. Returns how many are beyond the bound.
         """
 
     def forward(self, prepared: Any, elements: Elements) -> None:

@@ -118,13 +118,24 @@ _ones = _compiled(kernel_numpy.ones)
 
 
 @_compiled
-def encode(values: NDArray[np.int32], coins: NDArray[np.uint64], delta: int, out: _Doubles) -> None:
-    """See `Kernel`."""
+def _encode(
+    values: NDArray[np.int32], bound: int, coins: NDArray[np.uint64], delta: float, out: _Doubles
+) -> Any:
+    beyond = 0
     for i in range(values.size):
         noise = np.int32(_ones(coins[i])) - SPREAD
-        out[i] = float(values[i]) * float(delta) + float(noise)
+        out[i] = float(values[i]) * delta + float(noise)
+        beyond += int((values[i] > bound) | (values[i] < -bound))
     for i in range(values.size, out.size):
         out[i] = float(np.int32(_ones(coins[i])) - SPREAD)
+    return beyond
+
+
+def encode(
+    values: NDArray[np.int32], bound: int, coins: NDArray[np.uint64], delta: int, out: _Doubles
+) -> int:
+    """See `Kernel`."""
+    return _encode(values, bound, coins, float(delta), out)  # type: ignore[no-any-return]
 
 
 @_compiled
@@ -209,14 +220,11 @@ def _blind(
     for i in range(elements.size):
         w = key[i]
         product = _times(_residue(public_low, public_high, i), w, w * one_ratio, p)
-        word = _nearest(elements[i] + product, one_ratio, p)
-        word = word + p if word < 0 else word
+        word = np.int64(_nearest(elements[i] + product, one_ratio, p))
+        word += np.int64(p) if word < 0 else 0
+        low[i] = np.uint32(word)
         if high.size:
-            above = np.uint32(word * (1 / _TWO_32))
-            low[i] = np.uint32(word - float(above) * _TWO_32)
-            high[i] = above
-        else:
-            low[i] = np.uint32(word)
+            high[i] = word >> 32
 
 
 def blind(prepared: _Prepared, elements: _Doubles, public: Planes, key: _Doubles, out: Planes) -> None:
@@ -287,7 +295,7 @@ def _reduce(sums: NDArray[np.uint64], prime: int, low: NDArray[np.uint32], high:
         residue -= np.int64(float(residue) * one_ratio) * prime  # may be off by one prime
         residue += prime if residue < 0 else 0
         residue -= prime if residue >= prime else 0
-        low[i] = np.uint32(residue & 0xFFFF_FFFF)
+        low[i] = np.uint32(residue)
         if high.size:
             high[i] = residue >> 32
 

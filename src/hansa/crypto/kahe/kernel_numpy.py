@@ -59,11 +59,12 @@ def excess(planes: Planes, prime: int) -> int:
     return int(np.count_nonzero(_join(planes) >= prime))
 
 
-def encode(values: NDArray[np.int32], coins: NDArray[np.uint64], delta: int, out: _Ints) -> None:
+def encode(values: NDArray[np.int32], bound: int, coins: NDArray[np.uint64], delta: int, out: _Ints) -> int:
     """See `Kernel`."""
     out[:] = ones(coins)
     out -= SPREAD
     out[: values.size] += values.astype(np.int64) * delta
+    return int(np.count_nonzero((values > bound) | (values < -bound)))
 
 
 def ones(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -56,7 +56,8 @@ def mask_chunks(
     `public_key`: 16 or 32 bytes that all members share and none chose, fresh each attempt. `secret`: of
     `draw_secret`, never used before. Draws 32 bytes of `entropy` for the key of the noise.
 
-    Raises `Misconfigured`, before the first piece, on a value beyond the bound: masked, it would wrap the sum.
+    Raises `Misconfigured` at a value beyond the bound, which would wrap the sum. Throw earlier pieces away
+    then, and the secret with them.
     """
     job = _job(parameters, public_key, secret, values, entropy, kernel)
 
@@ -92,7 +93,7 @@ def _job(
 ) -> _Job:
     check_public_key(public_key)
     _check_secret(secret)
-    _check_values(parameters, values)
+    _check_values(values)
     kernel = kernel or default_kernel()
     prepared = kernel.prepare(ring(parameters.prime))
     keys = keys_by_size(kernel, prepared, secret.astype(np.int64), values.size)
@@ -109,22 +110,24 @@ def _fill(job: _Job, chunk: slice, out: NDArray[np.uint8]) -> None:
         for group in wires.groups(chunk.stop - chunk.start):
             size = group.stop - group.start
             elements = room.elements[:size]
-            kernel.encode(values[group], coins.next(room.coins[:size]), job.parameters.delta, elements)
+            drawn = coins.next(room.coins[:size])
+            if kernel.encode(values[group], job.parameters.bound, drawn, job.parameters.delta, elements):
+                raise _beyond(job.parameters)
             kernel.forward(job.prepared, elements)
             public = publics.next(room.publics[: size * width])
             kernel.blind(job.prepared, elements, public, job.keys[size], wires.part(out, group, width))
 
 
-def _check_values(parameters: Parameters, values: NDArray[np.int32]) -> None:
+def _check_values(values: NDArray[np.int32]) -> None:
     if values.ndim != 1 or values.dtype != np.int32:
         raise errors.Misconfigured("a mask takes a flat array of int32")
-    for group in wires.groups(values.size):
-        low, high = int(values[group].min()), int(values[group].max())
-        if low < -parameters.bound or high > parameters.bound:
-            raise errors.Misconfigured(
-                f"a value is beyond {parameters.bound}, the bound of {parameters.value_bits} bits",
-                hint="Clip values before they are masked.",
-            )
+
+
+def _beyond(parameters: Parameters) -> errors.Misconfigured:
+    return errors.Misconfigured(
+        f"a value is beyond {parameters.bound}, the bound of {parameters.value_bits} bits",
+        hint="Clip values before they are masked.",
+    )
 
 
 def _check_secret(secret: NDArray[np.int8]) -> None:

@@ -57,12 +57,10 @@ class Accumulator:
 
     def sum_bytes(self) -> bytes:
         """The sum modulo p: a wire."""
-        return b"".join(self._reduced(group) for group in groups(self._sums.size))
-
-    def _reduced(self, group: slice) -> bytes:
-        sums = self._sums[group]
-        out = np.empty(sums.size * self._parameters.width, np.uint8)
-        self._kernel.reduce(sums, self._parameters.prime, planes(out, self._parameters.width))
+        out = np.empty(wire_bytes(self._parameters, self._count), np.uint8)
+        for group in groups(self._sums.size):
+            found = part(out, group, self._parameters.width)
+            self._kernel.reduce(self._sums[group], self._parameters.prime, found)
         return out.tobytes()
 
     def _take_back(self, arrays: Sequence[NDArray[np.uint8]]) -> None:
