@@ -141,7 +141,7 @@ def test_advisories_must_be_listed_each() -> None:
 @pytest.mark.parametrize(
     ("issued", "reason"),
     [
-        (NOW + 1, "in the future"),
+        (NOW + 1, "was signed 1 s in the future"),
         (NOW - simulated_pki.LIFETIME - 1, "expired 1 s ago"),
         (NOW - 7 * DAY - 1, "7.0 days old"),
         (NOW - 29 * DAY, "29.0 days old"),
@@ -161,6 +161,12 @@ def test_collateral_signed_within_seven_days_is_accepted(age: int) -> None:
 def test_an_old_list_of_revocations_makes_collateral_old() -> None:
     old = json.loads(evidence(conditions=Conditions(issued=NOW - 9 * DAY)).collateral)
     refused("9.0 days old", with_parts(evidence(), pck_crl=old["pck_crl"]))
+
+
+@pytest.mark.parametrize("name", ["pck_crl", "root_ca_crl"])
+def test_a_list_of_revocations_of_the_future_is_refused(name: str) -> None:
+    future = json.loads(evidence(conditions=Conditions(issued=NOW + 60)).collateral)
+    refused("was signed 60 s in the future", with_parts(evidence(), **{name: future[name]}))
 
 
 def test_an_old_evaluation_is_refused() -> None:
@@ -211,6 +217,11 @@ def test_platforms_can_be_listed_by_identity_or_model() -> None:
 def test_a_quote_binds_keys_federation_terms_roster_and_program(change: dict[str, object]) -> None:
     with pytest.raises(errors.Untrusted, match="binds another statement"):
         verify(evidence(), SIMULATED, NOW, replace(STATEMENT, **change), NONCE)
+
+
+def test_report_data_are_a_digest_of_statement_and_nonce_and_the_nonce() -> None:
+    said = b"hansa/statement/1" + encode(STATEMENT) + NONCE
+    assert report_data(STATEMENT, NONCE) == digest(said) + NONCE
 
 
 def test_a_quote_answers_one_nonce_only() -> None:
@@ -294,7 +305,7 @@ def test_every_part_of_a_quote_is_covered(part: str) -> None:
     "change",
     [
         lambda text: text[:-1],
-        lambda text: text[:-1] + b',"tcb_info":""}',
+        lambda text: text[:-1] + b',"tcb_info":' + json.dumps(json.loads(text)["tcb_info"]).encode() + b"}",
         lambda text: text[:-1] + b',"more":""}',
         lambda text: text.replace(b'"root_ca_crl":"30', b'"root_ca_crl":"zz'),
         lambda text: text.replace(b'"root_ca_crl":"30', b'"root_ca_crl":"31'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from dataclasses import replace
 
@@ -93,6 +94,22 @@ def test_certificates_are_written_in_one_way_and_not_mended(change: object) -> N
         normalise(changed)
     with pytest.raises(errors.Untrusted, match="certificate"):
         quotes.read(changed)
+
+
+def test_what_stands_around_the_signed_part_of_a_certificate_is_not_mended() -> None:
+    quote = quotes.parse(simulated().quote(bytes(64)).quote)
+    blocks = quote.chain[:-1].split(b"-----END CERTIFICATE-----\n")
+    leaf = base64.b64decode(blocks[0].removeprefix(b"-----BEGIN CERTIFICATE-----\n"))
+    algorithm = bytes.fromhex("06082a8648ce3d040302")
+    at = leaf.rindex(algorithm)
+    other = leaf[:at] + algorithm[:-1] + b"\3" + leaf[at + len(algorithm) :]
+    assert len(leaf) == len(other)
+    text = base64.encodebytes(other).replace(b"\n", b"")
+    lines = b"".join(text[k : k + 64] + b"\n" for k in range(0, len(text), 64))
+    blocks[0] = b"-----BEGIN CERTIFICATE-----\n" + lines
+    changed = replace(quote, chain=b"-----END CERTIFICATE-----\n".join(blocks) + b"\0")
+    with pytest.raises(errors.Untrusted, match="not written in the one form of a certificate"):
+        normalise(quotes.encode(changed))
 
 
 def test_appended_bytes_are_refused_but_for_the_padding_of_a_driver() -> None:
