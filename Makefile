@@ -56,6 +56,7 @@ bench: setup node_modules/.ready
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/asynchronous.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/tee.py
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2

@@ -12,7 +12,7 @@ from tests.quoted import GENUINE, accepting, raw
 
 from hansa import errors
 from hansa.attestation import examine, normalise
-from hansa.ports import Evidence
+from hansa.records import Evidence
 
 NAMES = ("sgx_quote", "tdx_quote")
 

@@ -21,7 +21,7 @@ from hansa.attestation import (
     simulated_pki,
 )
 from hansa.attestation.simulated import Simulated
-from hansa.ports import Evidence
+from hansa.records import Evidence
 
 VECTORS = Path(__file__).parent / "vectors" / "dcap"
 GENUINE = {"sgx_quote": 1752919277, "tdx_quote": 1752919234, "tdx_quote_td15ex": 1791420000}

@@ -13,7 +13,7 @@ from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.protocol.messages import Call
 from hansa.protocol.secagg import Opening, Sums
 from hansa.protocol.state import State
-from hansa.records import Model, Update
+from hansa.records import Evidence, Model, Update
 
 Entropy = Callable[[str, int], bytes]
 """`entropy(label, n)` gives n unpredictable bytes. A deployment draws them from the system and ignores
@@ -167,14 +167,6 @@ class Releasing(Scheme, Protocol):
         fetch: Fetch,
     ) -> bytes:
         """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A quote in canonical form, and what its processor's maker says of such processors: JSON, signed."""
-
-    quote: bytes
-    collateral: bytes
 
 
 class Attestor(Protocol):

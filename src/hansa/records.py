@@ -324,3 +324,11 @@ class Finding:
     subject: str
     message: str
     evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A quote in canonical form, and what its processor's maker says of such processors: JSON, signed."""
+
+    quote: bytes
+    collateral: bytes

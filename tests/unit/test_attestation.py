@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.quoted import (
@@ -29,6 +30,8 @@ from hansa.attestation import (
     Product,
     Record,
     SgxMeasurement,
+    archive,
+    archived,
     examine,
     intel_root,
     quotes,
@@ -42,7 +45,8 @@ from hansa.attestation import (
 )
 from hansa.attestation.simulated_pki import Conditions
 from hansa.encoding import digest, encode
-from hansa.ports import Evidence
+from hansa.records import Evidence
+from hansa.stores import objects
 
 DAY = 24 * 3600
 
@@ -373,6 +377,15 @@ def test_an_audit_sees_any_change_of_record_or_evidence() -> None:
         reverify(record, spaced, SIMULATED, STATEMENT)
 
 
+def test_evidence_is_archived_by_its_digests(tmp_path: Path) -> None:
+    given, store = evidence(), objects.create(f"file://{tmp_path}")
+    record = judged(given)
+    with pytest.raises(errors.Unavailable):
+        archived(store, record)
+    archive(store, given)
+    reverify(record, archived(store, record), SIMULATED, STATEMENT)
+
+
 def test_records_and_statements_are_read_strictly() -> None:
     record = judged(evidence())
     assert read_statement(encode(STATEMENT)) == STATEMENT
@@ -398,9 +411,10 @@ def test_the_verifier_that_is_missing_says_how_to_install_it(monkeypatch: pytest
     import sys
 
     from hansa.attestation import verifying
+    from hansa.attestation.library import library
 
     monkeypatch.setitem(sys.modules, "dcap_qvl", None)
-    verifying._library.cache_clear()
+    library.cache_clear()
     verifying._judge.cache_clear()
     verifying._for_library.cache_clear()
     with pytest.raises(errors.Misconfigured, match="dcap-qvl is not installed"):

@@ -1,11 +1,12 @@
 """Remote attestation of SGX enclaves and TDX trust domains: quotes, collateral, policy, record; who makes quotes.
 
-See `verifying.verify`; who attests: `simulated.Simulated`, `hardware.Gramine`, `hardware.TrustDomain`.
+See `verifying.verify`; who attests: `simulated.Simulated`, `hardware.Gramine`, `hardware.TrustDomain`; where their
+collateral comes from: `service.from_service`.
 """
 
 from hansa.attestation.policy import NO_PROTECTION, Policy, Product, intel_root
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement, TdxMeasurement, normalise
-from hansa.attestation.records import Record, read_record
+from hansa.attestation.records import Record, archive, archived, read_record
 from hansa.attestation.statements import NONCE_BYTES, Statement, read_statement, report_data
 from hansa.attestation.verifying import Examination, Facts, examine, reverify, verify
 
@@ -22,6 +23,8 @@ __all__ = [
     "SgxMeasurement",
     "Statement",
     "TdxMeasurement",
+    "archive",
+    "archived",
     "examine",
     "intel_root",
     "normalise",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hansa import errors
 from hansa.attestation import quotes
-from hansa.ports import Evidence
+from hansa.records import Evidence
 
 Fetch = Callable[[bytes], bytes]
 """Collateral (JSON) for a quote. Raises `Unavailable`."""

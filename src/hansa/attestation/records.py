@@ -7,11 +7,17 @@ later: the maker's service gives only the newest.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from hansa import encoding, errors
+from hansa.attestation import collateral, quotes
 from hansa.attestation.quotes import Measurement, SgxMeasurement, TdxMeasurement
+from hansa.records import Evidence
 
-_LIMIT = 16 * 1024
+if TYPE_CHECKING:
+    from hansa.ports import Store
+
+LIMIT = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Record:
 
 def read_record(data: bytes) -> Record:
     """A record from its canonical bytes. Raises `Untrusted`."""
-    value = encoding.decode(data, limit=_LIMIT)
+    value = encoding.decode(data, limit=LIMIT)
     try:
         measured = value["measurement"]
         kinds = (SgxMeasurement, TdxMeasurement)
@@ -73,6 +79,18 @@ def read_record(data: bytes) -> Record:
     if not _well_typed(record):
         raise _malformed(data)
     return record
+
+
+def archive(store: Store, evidence: Evidence) -> None:
+    """Keep quote and collateral, so that they can be verified again. Raises `Unavailable`."""
+    store.put(evidence.quote)
+    store.put(evidence.collateral)
+
+
+def archived(store: Store, record: Record) -> Evidence:
+    """What a record was made from. Raises `Unavailable` when it is gone, `Untrusted` when it is not that."""
+    quote = store.get(record.quote, limit=quotes.LIMIT)
+    return Evidence(quote, store.get(record.collateral, limit=collateral.LIMIT))
 
 
 def _well_typed(record: Record) -> bool:

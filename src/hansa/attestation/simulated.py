@@ -15,7 +15,7 @@ from hansa import errors
 from hansa.attestation import quotes, signatures, simulated_pki
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement, TdxMeasurement
 from hansa.attestation.simulated_pki import Conditions, Maker
-from hansa.ports import Evidence
+from hansa.records import Evidence
 
 QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """Vendor of quoting enclaves: Intel's number, the only one that verifiers know."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache, lru_cache
+from functools import lru_cache
 from hmac import compare_digest
 from typing import Any
 
@@ -19,11 +19,12 @@ from hansa import encoding, errors
 from hansa.attestation import collateral as collaterals
 from hansa.attestation import quotes, signatures
 from hansa.attestation.collateral import Collateral
+from hansa.attestation.library import library, version
 from hansa.attestation.policy import DAY, Policy
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement
 from hansa.attestation.records import Record
 from hansa.attestation.statements import Statement, report_data
-from hansa.ports import Evidence
+from hansa.records import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def _collateral(data: bytes) -> Collateral:
 @lru_cache(maxsize=64)
 def _for_library(data: bytes) -> Any:
     collateral = _collateral(data)
-    return _library().QuoteCollateralV3(
+    return library().QuoteCollateralV3(
         collateral.crl_chain,
         collateral.root_crl,
         collateral.pck_crl,
@@ -183,7 +184,7 @@ def _proven(evidence: Evidence, quote: Quote, collateral: Collateral, root: byte
         model=bytes(platform["pck"]["fmspc"]),
         platform=bytes(platform["pck"]["ppid"]),
         expires=claims["earliest_expiration_date"],
-        verifier=_verifier(),
+        verifier=version(),
     )
 
 
@@ -200,33 +201,16 @@ def _check_dates(collateral: Collateral, now: int) -> None:
         )
 
 
-@cache
-def _library() -> Any:
-    try:
-        import dcap_qvl
-    except ImportError as e:
-        raise errors.Misconfigured(
-            "quotes cannot be verified: the package dcap-qvl is not installed",
-            hint="Install the extra: pip install 'hansa[tee]'.",
-        ) from e
-    return dcap_qvl
-
-
 @lru_cache(maxsize=16)
 def _judge(root: bytes) -> Any:
-    return _library().QuoteVerifier(root)
-
-
-@cache
-def _verifier() -> str:
-    return f"dcap-qvl {_library().__version__}"
+    return library().QuoteVerifier(root)
 
 
 def _claims(evidence: Evidence, root: bytes, now: int) -> dict[str, Any]:
     """What the library finds, without its policy. Raises `Untrusted` when it finds a signature wrong."""
     parts = _for_library(evidence.collateral)
     try:
-        everything = _library().QuotePolicy.claims_only(now)
+        everything = library().QuotePolicy.claims_only(now)
         claims = _judge(root).verify_with_policy(evidence.quote, parts, now, everything)
     except (ValueError, OverflowError) as e:
         raise _refuted(evidence.quote, parts, root, now) from e
@@ -237,7 +221,7 @@ def _claims(evidence: Evidence, root: bytes, now: int) -> dict[str, Any]:
 def _refuted(quote: bytes, parts: Any, root: bytes, now: int) -> errors.Untrusted:
     """Why the library refuses; only its simpler call says so in full."""
     try:
-        _library().verify_with_root_ca(quote, parts, root, now)
+        library().verify_with_root_ca(quote, parts, root, now)
         reason = "its findings cannot be put together"
     except (ValueError, OverflowError) as e:
         reason = " ".join(str(e).split("Stack backtrace")[0].replace("Caused by:", "").split())

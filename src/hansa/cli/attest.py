@@ -57,7 +57,7 @@ def verify(
     from hansa.attestation import Policy, examine, intel_root, normalise
     from hansa.attestation import collateral as collaterals
     from hansa.policyfile import load_policy
-    from hansa.ports import Evidence
+    from hansa.records import Evidence
 
     moment = _moment(at)
     policy = Policy(intel_root()) if policy_file is None else load_policy(policy_file)
