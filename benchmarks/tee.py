@@ -47,8 +47,10 @@ def fastest(turns: int, *calls: Callable[[], object]) -> list[float]:
 
 def cases() -> dict[str, tuple[Evidence, Policy, int, bytes]]:
     """Evidence, policy, time and root by name."""
+    names = {"sgx_quote": "SGX v3", "tdx_quote": "TDX v4", "tdx_quote_td15ex": "TDX v5"}
     found = {
-        f"genuine {name}": (genuine(name), accepting(name), at, intel_root()) for name, at in GENUINE.items()
+        f"genuine {names[name]}": (genuine(name), accepting(name), at, intel_root())
+        for name, at in GENUINE.items()
     }
     for tee, measured in (("SGX v3", ENCLAVE), ("TDX v4", DOMAIN)):
         found[f"simulated {tee}"] = (simulated(measured).quote(bytes(64)), SIMULATED, NOW, SIMULATION)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.quoted import ENCLAVE, NOW, VECTORS, simulated
 
+from hansa.attestation import simulated_pki
+
 POLICY = VECTORS / "policy.toml"
 
 
@@ -121,3 +123,16 @@ def test_show_prints_what_stands_in_a_quote(hansa: Any, given: Path) -> None:
     fields = json.loads(out)
     assert (fields["mrenclave"], fields["canonical"]) == (ENCLAVE.mrenclave.hex(), True)
     assert "SIMULATION" in fields["processor"]
+
+
+def test_names_in_certificates_cannot_command_a_terminal(
+    hansa: Any, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = simulated_pki._name("Root CA\x1b[2J")
+    monkeypatch.setattr(simulated_pki, "_name", lambda _: hostile)
+    made = simulated_pki.maker(b"hostile")
+    (given / "quote").write_bytes(simulated(ENCLAVE, made=made).quote(bytes(64)).quote)
+    code, out, _ = hansa("attest", "show", given / "quote")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "Root CA?[2J" in " ".join(out.split())

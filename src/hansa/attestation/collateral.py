@@ -68,29 +68,31 @@ class Collateral:
     expires: int
 
 
+class _Wrong(ValueError):
+    """What is wrong with it, as the end of a sentence about collateral."""
+
+
 def read(data: bytes) -> Collateral:
     """Parse collateral of at most `LIMIT` bytes. Raises `Untrusted`."""
     if len(data) > LIMIT:
-        raise _wrong(data, f"has {len(data)} bytes, limit {LIMIT}")
+        raise _refused(data, f"has {len(data)} bytes, limit {LIMIT}")
     try:
         parts = json.loads(data, object_pairs_hook=_unique)
         if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
-            raise ValueError("is not one JSON object of texts")
+            raise _Wrong("is not one JSON object of texts")
         if "pck_certificate_chain" in parts:
-            raise ValueError("brings processor certificates of its own, and only the quote's count")
+            raise _Wrong("brings processor certificates of its own, and only the quote's count")
         if parts.keys() != FIELDS:
-            raise ValueError(
-                f"has other keys than it should: {', '.join(sorted(parts.keys() ^ FIELDS))[:200]}"
-            )
+            raise _Wrong(f"has other keys than it should: {sorted(parts.keys() ^ FIELDS)!r:.200}")
         return _read(parts)
     except (*signatures.MALFORMED, KeyError, RecursionError, OverflowError) as e:
-        raise _wrong(data, str(e) if type(e) is ValueError else "cannot be read") from e
+        raise _refused(data, str(e) if isinstance(e, _Wrong) else "cannot be read") from e
     except errors.Untrusted as e:
         e.digest = encoding.digest(data)
         raise
 
 
-def _wrong(data: bytes, why: str) -> errors.Untrusted:
+def _refused(data: bytes, why: str) -> errors.Untrusted:
     return errors.Untrusted(
         f"the collateral {why}",
         hint="Whoever sent it is at fault: it must be what the processor maker's service gives for this quote.",
@@ -101,7 +103,7 @@ def _wrong(data: bytes, why: str) -> errors.Untrusted:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("names a key twice")
+        raise _Wrong("names a key twice")
     return found
 
 
@@ -111,7 +113,7 @@ def _read(parts: Mapping[str, str]) -> Collateral:
     crl = x509.load_der_x509_crl(raw["pck_crl"])
     root_crl = x509.load_der_x509_crl(raw["root_ca_crl"])
     if crl.next_update_utc is None or root_crl.next_update_utc is None:
-        raise ValueError("has a list of revocations that never ends")
+        raise _Wrong("has a list of revocations that never ends")
     issued = [
         _seconds(tcb["issueDate"]),
         _seconds(identity["issueDate"]),
@@ -138,7 +140,7 @@ def _read(parts: Mapping[str, str]) -> Collateral:
 def _seconds(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("has a time without a zone")
+        raise _Wrong("has a time without a zone")
     return int(moment.timestamp())
 
 

@@ -224,7 +224,8 @@ def _refuted(quote: bytes, parts: Any, root: bytes, now: int) -> errors.Untruste
         library().verify_with_root_ca(quote, parts, root, now)
         reason = "its findings cannot be put together"
     except (ValueError, OverflowError) as e:
-        reason = " ".join(str(e).split("Stack backtrace")[0].replace("Caused by:", "").split())
+        words = " ".join(str(e).split("Stack backtrace")[0].replace("Caused by:", "").split())
+        reason = "".join(letter for letter in words if letter.isprintable())[:300]
     if "CertRevoked" in reason or "Revoked" in reason:
         return errors.Untrusted(
             "the processor's maker has revoked the processor's key, or a certificate above it",

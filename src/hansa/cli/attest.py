@@ -135,7 +135,8 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return "\n".join(_plain(each) for each in value)
-    text = str(value)
+    # Names in certificates are whatever their maker wrote, terminal commands too.
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
     return text if " " in text else "\n".join(text[k : k + 64] for k in range(0, len(text), 64))
 
 
