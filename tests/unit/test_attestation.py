@@ -326,7 +326,9 @@ def test_every_part_of_a_quote_is_covered(part: str) -> None:
 )
 def test_malformed_collateral_is_refused_with_a_sentence(change: Callable[[bytes], bytes]) -> None:
     given = evidence()
-    with pytest.raises(errors.Untrusted, match="^the collateral (cannot|has|names|is)|^what should be certificates") as refusal:
+    with pytest.raises(
+        errors.Untrusted, match="^the collateral (cannot|has|names|is)|^what should be certificates"
+    ) as refusal:
         judged(replace(given, collateral=change(given.collateral)))
     assert refusal.value.digest == digest(change(given.collateral))
 
