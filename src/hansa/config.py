@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from hansa import attacks, errors
 from hansa.app import member_name
 from hansa.partition import Partition
+from hansa.protocol.state import quorum
 from hansa.protocol.terms import AVAILABLE_SCHEMES, SCHEMES, Draft, check_terms
 from hansa.records import (
     MAX_MEMBERS,
@@ -40,7 +41,7 @@ class Simulation:
 
     `malicious`: pairs of a member's name and an attack as `attacks.parse` reads it. `row_time`: milliseconds that
     training takes for a row and epoch, on the simulation's clock; `slow`: members' names and by how much slower
-    they are.
+    they are. `vanishing`: so many members, others in each round, do nothing any more once updates are available.
     """
 
     members: int = 8
@@ -49,6 +50,7 @@ class Simulation:
     malicious: tuple[tuple[str, str], ...] = ()
     row_time: int = 1
     slow: tuple[tuple[str, int], ...] = ()
+    vanishing: int = 0
     holdout: float = 0.2
     workers: int = 0
     device: str = "cpu"
@@ -184,6 +186,7 @@ class _Simulation(Table):
     malicious: dict[str, str] = Field(default={})
     row_time: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     slow: dict[str, Annotated[int, Field(ge=1, le=1000)]] = Field(default={})
+    vanishing: Annotated[int, Field(ge=0, le=MAX_MEMBERS)] = 0
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     device: Literal["cpu", "cuda"] = "cpu"
@@ -330,6 +333,8 @@ def _simulation_problems(table: _Simulation, draft: Draft) -> Iterator[str]:
     least = draft.training.min_members
     if table.members < least:
         yield f"[simulation] members: {table.members} is below [training] min_members = {least}"
+    if table.vanishing and table.members - table.vanishing < quorum(table.members):
+        yield f"[simulation] vanishing: without {table.vanishing} of {table.members} members nothing has a quorum"
     if draft.selection.keep > table.members:
         yield f"[selection] keep: {draft.selection.keep} of {table.members} members cannot be kept"
     names = [member_name(i) for i in range(table.members)]

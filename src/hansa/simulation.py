@@ -19,7 +19,7 @@ import rlp
 from eth_hash.auto import keccak
 
 from hansa import app, attacks, encoding, errors, runfolder, wiring
-from hansa.app import EvaluateTask
+from hansa.app import EvaluateTask, TrainTask
 from hansa.config import FederationFile
 from hansa.crypto import sealing, signatures
 from hansa.crypto.signatures import account
@@ -39,6 +39,7 @@ from hansa.protocol import plan
 from hansa.protocol.events import Event
 from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.model import to_arrays
+from hansa.protocol.state import State
 from hansa.protocol.terms import parameters as contract_parameters
 from hansa.protocol.terms import terms_digest
 from hansa.records import Limits, Model, Outcome, Phase, Role
@@ -162,16 +163,25 @@ class Simulation:
         if view.state.phase is Phase.COMMIT and self.founding.file.simulation.workers:
             waiting = [n for n in self.nodes if n.me.trains and n.me.id not in view.state.current.commits]
             waiting = [n for n in waiting if n.busy_until <= self.clock()]
-            if len(waiting) > 1:
-                self.founding.trainer.prepare([n.training_task(view.state) for n in waiting])
-        done = False
+            tasks = [task for n in waiting if (task := _task(n, view.state)) is not None]
+            if len(tasks) > 1:
+                self.founding.trainer.prepare(tasks)
+        done, gone = False, self._vanished(view.state)
         for node in self.nodes:
-            done |= node.step()
+            done |= node.me.id not in gone and node.step()
         self.view()
         for story in self._ended:
             self._measure(story)
         self._ended.clear()
         return done
+
+    def _vanished(self, state: State) -> frozenset[int]:
+        """Members that are not there any more in this round."""
+        simulated = self.founding.file.simulation
+        first = state.round * simulated.vanishing
+        if not Phase.AVAILABLE < state.phase <= Phase.OPEN:
+            return frozenset()
+        return frozenset((first + i) % simulated.members for i in range(simulated.vanishing))
 
     def _enrol(self) -> None:
         state = self.view().state
@@ -245,6 +255,14 @@ class Simulation:
         if isinstance(self._rpc, Chain):
             self._rpc.checkpoint()
             self._rpc.close()
+
+
+def _task(node: Node, state: State) -> TrainTask | None:
+    """What a node trains next, if it has the model that stands."""
+    try:
+        return node.training_task(state)
+    except errors.Unavailable:
+        return None
 
 
 def gas_by_call(rpc: Rpc) -> dict[str, int]:

@@ -6,13 +6,13 @@ import json
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests.e2e.commands import DONE, driven, hansa, result
 
 from hansa.cli.costs import gas_of_a_round
 from hansa.cli.run import holding
@@ -21,32 +21,9 @@ from hansa.runfolder import read_record
 pytestmark = pytest.mark.slow
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-DRIVER = Path(__file__).with_name("driver.py")
 FAST = ("--rounds", "2")
 JSON_KEYS = {"run", "scheme", "rounds", "model_digest", "accuracy", "left_out", "gas", "seconds"}
-DONE, FOUND, MISCONFIGURED, HALTED, INTERRUPTED = 0, 1, 2, 4, 130
-
-
-def hansa(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from hansa.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def driven(target: int, number: int, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`hansa`, sent a signal at effect number `target` (0: never)."""
-    words = [sys.executable, str(DRIVER), str(target), str(int(number)), "effects", *map(str, arguments)]
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def result(done: subprocess.CompletedProcess[str], code: int = DONE) -> Any:
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
+FOUND, MISCONFIGURED, HALTED, INTERRUPTED = 1, 2, 4, 130
 
 
 @pytest.fixture(scope="module")

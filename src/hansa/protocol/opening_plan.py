@@ -97,7 +97,8 @@ class Knowledge:
 
 def steps(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     """Steps that are possible now; `done`: how much of the phase is over."""
-    yield from _keys(state, know, done)
+    if state.phase is not Phase.STOPPED:
+        yield from _keys(state, know, done)
     yield from _release(state, know, done)
     if state.phase is Phase.COMMIT:
         yield from _reentry(state, know, done)
