@@ -42,6 +42,7 @@ from hansa.attestation import (
     signatures,
     simulated_pki,
     verify,
+    verifying,
 )
 from hansa.attestation.simulated_pki import Conditions
 from hansa.encoding import digest, encode
@@ -140,6 +141,21 @@ def test_advisories_must_be_listed_each() -> None:
     refused(": INTEL-SA-2", given, replace(SIMULATED, advisories=("INTEL-SA-1", "INTEL-SA-9")))
     policy = replace(SIMULATED, advisories=("INTEL-SA-1", "INTEL-SA-2"))
     assert judged(given, policy).advisories == ("INTEL-SA-1", "INTEL-SA-2")
+
+
+def test_weaknesses_of_a_module_updated_under_a_running_domain_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library lists them apart from its verdict; no genuine quote with any is at hand."""
+    name = "tdx_quote_td15ex"
+    claims = verifying._claims
+
+    def found(*given: object) -> dict[str, object]:
+        listed = claims(*given)
+        listed["platform"]["current_tcb_level"]["advisoryIDs"] = ["INTEL-SA-7"]
+        return listed
+
+    monkeypatch.setattr(verifying, "_claims", found)
+    (refusal,) = examine(genuine(name), accepting(name), GENUINE[name]).refusals
+    assert "INTEL-SA-7" in str(refusal)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +428,6 @@ def test_records_and_statements_are_read_strictly() -> None:
 def test_the_verifier_that_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from hansa.attestation import verifying
     from hansa.attestation.library import library
 
     monkeypatch.setitem(sys.modules, "dcap_qvl", None)
