@@ -37,11 +37,12 @@ BITS = 2048
 @pytest.fixture(autouse=True)
 def published_primes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set-ups take primes that stand in the tests: drawing them takes seconds. For import by test modules."""
-
-    def set_up(bits: int, entropy: Any, mode: dt.Mode = "short") -> dt.SetUp:
-        return dt.split(*trapdoors.TEST_PRIMES[bits], entropy, mode)
-
     monkeypatch.setattr(dt, "set_up", set_up)
+
+
+def set_up(bits: int, entropy: Any, mode: dt.Mode = "short") -> dt.SetUp:
+    """`double_trapdoor.set_up` with published primes."""
+    return dt.split(*trapdoors.TEST_PRIMES[bits], entropy, mode)
 
 
 def terms(
@@ -56,7 +57,7 @@ def terms(
         "selection": SelectionTerms(rule="none"),
         "aggregation": AggregationTerms(weight_cap=1),
         "govern": GovernanceTerms(seats=named[Role.SERVER], invitation="vote"),
-        "secagg": SecAgg(modulus=BITS, key_centres=named[Role.KEY_CENTRE], **(secagg or {})),
+        "secagg": SecAgg(**{"modulus": BITS, "key_centres": named[Role.KEY_CENTRE]} | (secagg or {})),
     }
     return tiny.terms(parties, **given | changes)
 

@@ -14,11 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
+from tests import sums
 from tests.chaos.federation import Federation
 from tests.chaos.invariants import Referee
 from tests.chaos.schedule import ROUNDS, Schedule, draw
 
+from hansa.crypto import double_trapdoor
 from hansa.records import Phase
 
 PATIENCE = 700
@@ -30,6 +33,7 @@ class Report:
     """What came of one schedule. `trace`: SHA-256 of all events, the same in every run of the seed."""
 
     seed: int
+    scheme: str
     evm: bool
     ticks: int
     steps: int
@@ -42,12 +46,14 @@ class Report:
     @property
     def replay(self) -> str:
         """The command that shows this run again."""
-        return f"python -m tests.chaos --replay {self.seed}{' --evm' if self.evm else ''}"
+        scheme = "" if self.scheme == "plaintext" else f" --scheme {self.scheme}"
+        return f"python -m tests.chaos --replay {self.seed}{scheme}{' --evm' if self.evm else ''}"
 
 
 def run(schedule: Schedule, *, evm: bool = False, told: bool = False) -> Report:
     """Play one schedule to its end, or to the first violation. `told`: print each event as it happens."""
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(double_trapdoor, "set_up", sums.set_up))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if evm else None
         if evm:
             # The embedded chain makes its blocks at once, for good.
@@ -90,6 +96,7 @@ def _report(fed: Federation, evm: bool, violations: Iterable[str]) -> Report:
     text = repr([(b.number, b.time, b.events) for b in fed.chain.blocks])
     return Report(
         seed=fed.schedule.seed,
+        scheme=fed.schedule.scheme,
         evm=evm,
         ticks=fed.ticks,
         steps=fed.steps,
@@ -116,13 +123,15 @@ def _short(event: object) -> str:
     return f"{type(event).__name__}({', '.join(shown)})"
 
 
-def _one(evm_every: int, seed: int) -> Report:
-    return run(draw(seed), evm=bool(evm_every) and seed % evm_every == evm_every - 1)
+def _one(scheme: str, evm_every: int, seed: int) -> Report:
+    return run(draw(seed, scheme), evm=bool(evm_every) and seed % evm_every == evm_every - 1)
 
 
-def reports(seeds: Iterable[int], *, evm_every: int = 0, processes: int = 1) -> Iterator[Report]:
+def reports(
+    seeds: Iterable[int], *, scheme: str = "plaintext", evm_every: int = 0, processes: int = 1
+) -> Iterator[Report]:
     """Reports of many seeds, in order; every `evm_every`-th runs on the EVM."""
-    one = partial(_one, evm_every)
+    one = partial(_one, scheme, evm_every)
     if processes == 1:
         yield from map(one, seeds)
         return
@@ -136,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many schedules")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one schedule, told event by event")
+    parser.add_argument("--scheme", default="plaintext", choices=("plaintext", "secagg"))
     parser.add_argument("--evm", action="store_true", help="replay on the EVM")
     parser.add_argument(
         "--evm-every", type=int, default=100, help="every so many seeds on the EVM; 0 for none"
@@ -143,12 +153,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, choices=(1, 2))
     options = parser.parse_args(arguments)
     if options.replay is not None:
-        return _replay(options.replay, evm=options.evm)
+        return _replay(options.replay, options.scheme, evm=options.evm)
     return _campaign(options)
 
 
-def _replay(seed: int, *, evm: bool) -> int:
-    schedule = draw(seed)
+def _replay(seed: int, scheme: str, *, evm: bool) -> int:
+    schedule = draw(seed, scheme)
     print(replace(schedule, faults=()))
     for fault in schedule.faults:
         print(f"  {fault}")
@@ -164,7 +174,8 @@ def _campaign(options: argparse.Namespace) -> int:
     begun, injected = time.monotonic(), Counter[str]()
     done = steps = blocks = evm = 0
     bad: list[Report] = []
-    for report in reports(seeds, evm_every=options.evm_every, processes=options.processes):
+    given = {"scheme": options.scheme, "evm_every": options.evm_every, "processes": options.processes}
+    for report in reports(seeds, **given):
         done, steps, blocks, evm = done + 1, steps + report.steps, blocks + report.blocks, evm + report.evm
         injected += report.injected
         for text in report.violations:

@@ -82,6 +82,9 @@ class Disk:
             raise errors.Unavailable("not on this disk")
         return self.blobs[digest]
 
+    def has(self, digest: bytes) -> bool:
+        return digest in self.blobs
+
     def discard(self, digest: bytes) -> None:
         self.fuse.burn(lambda: self.blobs.pop(digest, None))
 
@@ -294,6 +297,7 @@ _KINDS: dict[type, str] = {
     msg.Openings: "opening",
     msg.Precommits: "precommit",
     msg.Votes: "vote",
+    msg.OpeningVotes: "opened",
 }
 
 

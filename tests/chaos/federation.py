@@ -11,21 +11,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests import tiny
+from tests import sums, tiny
+from tests.adversary.hostile import Wrapped
 from tests.chaos import ends
 from tests.chaos.chains import OnEvm, OnSpecification
-from tests.chaos.schedule import ALL, ROUNDS, Fault, Schedule
+from tests.chaos.schedule import ALL, CENTRES, ROUNDS, SERVERS, Fault, Schedule
 
-from hansa import encoding, errors
+from hansa import encoding, errors, wiring
 from hansa.crypto import sealing
 from hansa.founding import Party
 from hansa.node.daemon import Node
 from hansa.node.journal import Journal, open_journal
+from hansa.node.openings import Result
 from hansa.node.world import Identity, World
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol import plan
 from hansa.protocol.checkpoint import Checkpoint
+from hansa.protocol.secagg import Opening, decode_opening, encode_opening
 from hansa.protocol.state import State
 from hansa.protocol.terms import parameters
 from hansa.records import (
@@ -40,7 +43,6 @@ from hansa.records import (
     Terms,
     Training,
 )
-from hansa.schemes import plaintext
 
 DEADLINE = 100
 """Seconds that each phase lasts."""
@@ -49,15 +51,17 @@ Slot = tuple[str, int, int]
 
 
 @cache
-def _parties(members: int, server: bool) -> list[Party]:
-    made = [tiny.party(0, f"m{i}") for i in range(members)]
-    return [*made, replace(tiny.party(0, f"m{members}"), role=Role.SERVER)] if server else made
+def _parties(members: int, servers: int, centres: int) -> list[Party]:
+    roles = [Role.MEMBER] * members + [Role.SERVER] * servers + [Role.KEY_CENTRE] * centres
+    return [replace(tiny.party(0, f"m{i}"), role=role) for i, role in enumerate(roles)]
 
 
 def agreed(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
     """Terms, parties and seats of a schedule's federation."""
+    if schedule.scheme == "secagg":
+        return _summing(schedule)
     governance = schedule.governance
-    parties = _parties(schedule.members, governance is Governance.SERVER)
+    parties = _parties(schedule.members, int(governance is Governance.SERVER), 0)
     sitting = {Governance.COMMITTEE: parties[:4], Governance.SERVER: parties[-1:]}.get(governance, [])
     least = 4 if schedule.rule != "none" else 3
     stale = 2 if schedule.mode == "asynchronous" else 0
@@ -82,6 +86,33 @@ def agreed(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
         ),
     )
     return terms, parties, [p.address for p in sitting]
+
+
+def _summing(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
+    parties = _parties(schedule.members, SERVERS, CENTRES)
+    terms = sums.terms(
+        parties,
+        rounds=ROUNDS,
+        least=3,
+        retain_rounds=schedule.retain_rounds,
+        secagg={"modulus": 512, "tolerance": 100.0, "max_reentries": 1000},
+    )
+    govern = replace(terms.govern, precommit=schedule.precommit)
+    seats = [p.address for p in parties if p.role is Role.SERVER]
+    return replace(terms, govern=govern), parties, seats
+
+
+class Holder(Wrapped):
+    """A party's end of `secagg` that tells which openings it gave its half for."""
+
+    def __init__(self, inner: Any, fed: Federation, id: int) -> None:
+        super().__init__(inner)
+        self.fed, self.id = fed, id
+
+    def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Any) -> bytes:
+        blob: bytes = self.inner.halve(state, opening, readers, fetch)
+        self.fed.answered.setdefault((state.round, self.id), set()).add(encode_opening(opening))
+        return blob
 
 
 class Seat:
@@ -133,10 +164,12 @@ class Federation:
         self.forks = 0
         self.signed: dict[Slot, set[bytes]] = {}
         self.stopped: list[str] = []
+        self.answered: dict[tuple[int, int], set[bytes]] = {}
         self._enrol()
         self.seats = [Seat(self, i, p, self.state.domain) for i, p in enumerate(self.parties)]
         for seat in self.seats:
             self.start(seat)
+        self._begin()
 
     @property
     def state(self) -> State:
@@ -151,6 +184,17 @@ class Federation:
             fields = (sealing.public_key(p.sealing_key), p.onion.head, 10, p.role)
             signature = p.sign(encoding.message_bytes(self.state.domain, "Join", 0, *fields))
             self.chain.submit(0, msg.Join(p.address, *fields, signature))
+
+    def _begin(self) -> None:
+        """Under `secagg` all make their keys, undisturbed; then the owner starts."""
+        self.quiet = True
+        for _ in range(20 * (self.schedule.scheme == "secagg")):
+            for seat in self.seats:
+                self._step(seat)
+            self.chain.idle()
+            self.now += 1
+            self.chain.now = self.now
+        self.quiet = False
         self.chain.submit(0, msg.Start())
         self.chain.floor = len(self.chain.blocks) - 1
         for _ in range(self.schedule.confirmations):
@@ -164,9 +208,11 @@ class Federation:
         def entropy(label: str, n: int) -> bytes:
             return hashlib.shake_256(f"{self.schedule.seed}/{seat.id}/{life}/{label}".encode()).digest(n)
 
-        scheme = plaintext.create(
-            id=seat.id, private_key=p.sealing_key, entropy=entropy, limits=Limits(), terms=self.terms
+        scheme: Any = wiring.scheme(
+            self.terms, id=seat.id, private_key=p.sealing_key, entropy=entropy, limits=Limits()
         )
+        if self.schedule.scheme == "secagg":
+            scheme = Holder(scheme, self, seat.id)
         data = (f"m{seat.id}/train", f"m{seat.id}/validation")
         member = p.role is Role.MEMBER
         me = Identity(seat.id, p, p.onion, *data, trains=member, frugal=self.schedule.frugal)
@@ -182,11 +228,16 @@ class Federation:
         seat.node = Node(me, self.terms, world)
         seat.node.models.fold = self._folding(seat, seat.node.models.fold)
 
-    def _folding(self, seat: Seat, fold: Callable[[State], Checkpoint]) -> Callable[[State], Checkpoint]:
-        def wrong(state: State) -> Checkpoint:
-            right = fold(state)
+    def _folding(self, seat: Seat, fold: Callable[[State], Any]) -> Callable[[State], Any]:
+        def wrong(state: State) -> Checkpoint | Result:
+            right: Checkpoint | Result = fold(state)
             if not self.hit("miscompute", seat.id):
                 return right
+            if isinstance(right, Result):
+                opening = decode_opening(right.data)
+                first = replace(opening.cohorts[0], masked=bytes(32))
+                self.count("miscompute: folds")
+                return Result(encode_opening(replace(opening, cohorts=(first,))))
             made = ckpt.make(ckpt.shifted(right.model, right.model.values * 0 + 1), right.state)
             assert seat.node is not None
             seat.node.world.kept.put(made.data)

@@ -9,6 +9,9 @@ The referee follows the rules by its own reckoning, so that a fault in `hansa.pr
 - a phase that waits for somebody ends no sooner than its deadline; what is selected was held by a quorum;
   the leader of another attempt is another one, as long as there is one;
 - one slot (kind, round, attempt, id) is signed once, by all lives of a node together;
+- under `secagg` a final aggregate was opened by a quorum of those whose updates are in it, and nobody who holds a
+  half gives it for two openings of one round; all who hold the same half together do not, unless something final
+  was undone in it;
 - a slash is just: see `_excused`.
 """
 
@@ -22,7 +25,7 @@ from typing import Any
 from tests import tiny
 from tests.chaos.chains import Block
 from tests.chaos.federation import DEADLINE, Federation
-from tests.chaos.schedule import ALL
+from tests.chaos.schedule import ALL, SERVERS
 
 from hansa.app import TrainTask
 from hansa.protocol import checkpoint as ckpt
@@ -50,6 +53,7 @@ class Round:
     since: int = 0
     leaders: list[int] = field(default_factory=list)
     votes: dict[int, bool] = field(default_factory=dict)
+    opened: dict[int, bytes] = field(default_factory=dict)
     result: bytes = b""
     verifiers: frozenset[int] = frozenset()
     unready: frozenset[int] = frozenset()
@@ -100,6 +104,20 @@ class Referee:
                 )
         for text in self.fed.stopped:
             self._violation(text)
+        for text in self._openings():
+            self._violation(text)
+
+    def _openings(self) -> Iterator[str]:
+        servers = self.fed.schedule.members + SERVERS
+        sides: dict[tuple[int, bool], set[bytes]] = {}
+        for (round, id), given in self.fed.answered.items():
+            sides.setdefault((round, id < servers), set()).update(given)
+            if len(given) > 1:
+                yield f"party {id} gave its half for {len(given)} openings of round {round}"
+        for (round, server), given in sides.items():
+            if len(given) > 1 and round not in self.fed.forked:
+                who = "servers" if server else "key centres"
+                yield f"the {who} gave their half for {len(given)} openings of round {round}"
 
     def _violation(self, text: str) -> None:
         if text not in self.violations:
@@ -154,6 +172,10 @@ class Referee:
                 if id in now.votes or id not in now.verifiers:
                     yield f"a vote of member {id} in round {self._round} counted that must not"
                 now.votes[id] = approve
+            case ev.OpenVoted(_, id, digest):
+                if id in now.opened or id not in now.available:
+                    yield f"an opened model of member {id} in round {self._round} counted that must not"
+                now.opened[id] = digest
             case ev.Ended():
                 yield from self._ended(event)
             case ev.Slashed(round, id, why):
@@ -206,7 +228,11 @@ class Referee:
         approvals = sum(now.votes.values())
         if 3 * approvals <= 2 * len(now.verifiers):
             yield f"round {event.round} is final with {approvals} of {len(now.verifiers)} approvals"
-        if event.model != now.result:
+        if self.fed.schedule.scheme == "secagg":
+            votes = Counter(now.opened.values())[event.model]
+            if votes < quorum(len(now.available)):
+                yield f"round {event.round} is final with {votes} of {len(now.available)} who opened it"
+        elif event.model != now.result:
             yield f"the final aggregate of round {event.round} was not proposed"
         right = self._recomputed()
         if event.round in self.fed.forked:

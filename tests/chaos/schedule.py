@@ -76,6 +76,7 @@ class Schedule:
     """All that a run depends on."""
 
     seed: int
+    scheme: str
     members: int
     governance: Governance
     rule: str
@@ -92,8 +93,14 @@ class Schedule:
 ROUNDS = 2
 
 
-def draw(seed: int) -> Schedule:
-    """The schedule of a seed."""
+SERVERS, CENTRES = 2, 2
+"""Under `secagg`: who holds the halves, beside the members."""
+
+
+def draw(seed: int, scheme: str = "plaintext") -> Schedule:
+    """The schedule of a seed, for a federation under this scheme."""
+    if scheme == "secagg":
+        return _summing(seed)
     rng = random.Random(f"hansa/chaos/{seed}")
     members = rng.choice((4, 5, 5, 5, 6))
     confirmations = rng.choice((0, 0, 1, 2, 3))
@@ -101,6 +108,7 @@ def draw(seed: int) -> Schedule:
     faults = tuple(_fault(rng, members, confirmations, liar) for _ in range(rng.randint(0, 7)))
     return Schedule(
         seed=seed,
+        scheme=scheme,
         members=members,
         governance=rng.choice((*[Governance.PEERS] * 4, *Governance)),
         rule=rng.choice(("median-rank", "median-rank", "borda", "none")),
@@ -115,7 +123,34 @@ def draw(seed: int) -> Schedule:
     )
 
 
-def _fault(rng: random.Random, members: int, confirmations: int, liar: int) -> Fault:
+def _summing(seed: int) -> Schedule:
+    """Faults strike servers and key centres too, and the phase in which sums are opened."""
+    rng = random.Random(f"hansa/chaos/secagg/{seed}")
+    members = rng.choice((4, 5))
+    confirmations = rng.choice((0, 0, 1, 2, 3))
+    everyone, liar = members + SERVERS + CENTRES, rng.randrange(members)
+    phases = (*PHASES, Phase.OPEN, Phase.OPEN)
+    faults = tuple(_fault(rng, everyone, confirmations, liar, phases) for _ in range(rng.randint(0, 7)))
+    return Schedule(
+        seed=seed,
+        scheme="secagg",
+        members=members,
+        governance=Governance.SERVER,
+        rule="none",
+        precommit=rng.random() < 0.7,
+        mode="synchronous",
+        frugal=rng.random() < 0.2,
+        confirmations=confirmations,
+        retain_rounds=rng.choice((0, 0, 1, 2)),
+        quiet=rng.randint(40, 250),
+        rates=_rates(rng),
+        faults=faults,
+    )
+
+
+def _fault(
+    rng: random.Random, members: int, confirmations: int, liar: int, phases: tuple[Phase, ...] = PHASES
+) -> Fault:
     kind = rng.choice(("crash", "crash", "reorg", *KINDS))
     if kind == "reorg" and not confirmations:
         kind = "crash"
@@ -138,7 +173,7 @@ def _fault(rng: random.Random, members: int, confirmations: int, liar: int) -> F
     return Fault(
         kind=kind,
         round=rng.randint(1, ROUNDS),
-        phase=rng.choice(PHASES),
+        phase=rng.choice(phases),
         after=rng.randint(0, 4),
         seconds=rng.choice((3, 10, 40, 90, 150, 260)),
         member=member,

@@ -26,6 +26,15 @@ def test_no_schedule_violates_an_invariant():
     assert all(injected[kind] > 0 for kind in (*KINDS, *rates, "kills", "restarts", "miscompute: folds"))
 
 
+def test_no_schedule_under_secagg_violates_an_invariant():
+    """Servers and key centres fall over too, and sums are opened once or not at all."""
+    injected = Counter[str]()
+    for report in reports(range(25), scheme="secagg", evm_every=25):
+        assert report.violations == (), report.replay
+        injected += report.injected
+    assert injected["kills"] > 20
+
+
 def test_a_schedule_on_the_evm():
     schedule = draw(EVM)
     report = run(schedule, evm=True)
