@@ -208,6 +208,9 @@ class Summing(Scheme, Protocol):
     def found(self, state: State) -> Sealed:
         """The parameters, with the halves sealed to those who are to hold them."""
 
+    def check_setup(self, state: State, fetch: Fetch) -> None:
+        """Whether the recorded parameters are good. Raises `Untrusted`."""
+
     def public_key(self, state: State, fetch: Fetch) -> bytes:
         """The own public key as others check it."""
 
@@ -219,6 +222,12 @@ class Summing(Scheme, Protocol):
 
     def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Fetch) -> bytes:
         """The own half of an opening, sealed to `readers`. Raises `Untrusted` if the sums are not those claimed."""
+
+    def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
+        """Whom a half of a round's opening was sealed to. Raises `Untrusted`."""
+
+    def check_admission(self, state: State, half: Half, member: int) -> None:
+        """Whether a half's admission is about this member and this half. Raises `Untrusted`."""
 
     def admit(self, state: State, member: int, half: Half, fetch: Fetch) -> bytes:
         """A blob that lets one more member read a half of the own group."""

@@ -184,6 +184,9 @@ def note_starved(history: History, names: Mapping[int, str], hostile: Collection
 
 
 def names_of(state: State) -> dict[int, str]:
-    """What the simulation calls its parties: members first, then servers."""
-    members = {id: app.member_name(id) for id, m in state.members.items() if m.role is Role.MEMBER}
-    return members | {id: f"s{id - len(members)}" for id in state.members.keys() - members.keys()}
+    """What the simulation calls its parties: members first, then servers, then key centres."""
+    names: dict[int, str] = {}
+    for role, letter in ((Role.MEMBER, "m"), (Role.SERVER, "s"), (Role.KEY_CENTRE, "k")):
+        ids = sorted(id for id, m in state.members.items() if m.role is role)
+        names |= {id: f"{letter}{place}" for place, id in enumerate(ids)}
+    return names

@@ -33,11 +33,21 @@ class Round:
     ended: Ended
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A generic record, the round that ran when it was made, and the round of the model that stood then."""
+
+    running: int
+    standing: int
+    event: Recorded
+
+
 @dataclass(slots=True)
 class History:
     """What replay and rules made of the chain so far.
 
-    `gas` by function, `hashes` of blocks by their numbers, `consents`: by id, digest of what was agreed to.
+    `records` in their order, `gas` by function, `hashes` of blocks by their numbers, `consents`: by id, digest of
+    what was agreed to.
     """
 
     state: State
@@ -45,6 +55,7 @@ class History:
     story: tuple[RoundStory, ...] = ()
     gas: Counter[str] = field(default_factory=Counter)
     hashes: dict[int, bytes] = field(default_factory=dict)
+    records: list[Noted] = field(default_factory=list)
     consents: dict[int, bytes] = field(default_factory=dict)
     deployed: bool = False
 
@@ -53,8 +64,10 @@ class History:
         for event in events:
             if isinstance(event, Ended):
                 self.rounds.append(Round(self.state, event))
-            if isinstance(event, Recorded) and event.kind == RecordKind.CONSENT:
-                self.consents[event.id] = event.digest
+            if isinstance(event, Recorded):
+                self.records.append(Noted(self.state.round, self.state.model_round, event))
+                if event.kind == RecordKind.CONSENT:
+                    self.consents[event.id] = event.digest
             self.state = evolve(self.state, event)
             self.story = tell(self.story, event)
 

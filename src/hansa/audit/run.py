@@ -8,10 +8,11 @@ from hansa import errors, runfolder
 from hansa.audit import claims
 from hansa.audit.anchors import Anchors, compare
 from hansa.audit.blobs import FolderBlobs
+from hansa.audit.case import Case, Keys, kept_from
 from hansa.audit.chain import read_chain
+from hansa.audit.contents import contents_of, note_times
 from hansa.audit.decisions import History
 from hansa.audit.report import Book, Progress, Report
-from hansa.audit.rounds import Keys, Rounds, kept_from
 from hansa.records import Limits
 from hansa.runfolder import RunRecord
 
@@ -61,12 +62,13 @@ def _contents(
     claims.check_app(folder, record, book)
     keys = claims.read_keys(folder, history, book)
     kept = kept_from(record.terms, history.state)
-    rounds = Rounds(record.terms, blobs, Keys(record.terms, keys, limits), limits, book, kept)
-    rounds.begin()
+    case = Case(record.terms, blobs, Keys(record.terms, keys, limits), limits, book, kept)
+    contents = contents_of(case, history)
+    contents.begin(None)
     for round in history.rounds:
-        rounds.check(round)
-        rounds.note_times(round)
-    claims.check_export(folder, rounds.model, history, book)
+        contents.check(round)
+        note_times(round, book)
+    claims.check_export(folder, contents.model, history, book)
     claims.check_metrics(folder, history, book)
     claims.check_summary(folder, record, history, book)
     claims.note_starved(history, claims.names_of(history.state), record.malicious, book)

@@ -17,12 +17,13 @@ from hansa.app import Site, TrainerOptions, member_name
 from hansa.audit import claims
 from hansa.audit.anchors import Anchors, compare
 from hansa.audit.blobs import NAMES, PRESENT, StoreBlobs
+from hansa.audit.case import INITIAL, Case, Keys, kept_from
 from hansa.audit.claims import APP, KEYS
+from hansa.audit.contents import contents_of, note_times
 from hansa.audit.decisions import CALLS, CODE, History, Sent, decide
 from hansa.audit.getters import STATE, check_getters
 from hansa.audit.repeat import REPEATED, STORAGE, Proofs, Repeating
 from hansa.audit.report import Book, Progress, Report
-from hansa.audit.rounds import AGGREGATES, EVIDENCE, INITIAL, RELEASES, UPDATES, Keys, Rounds, kept_from
 from hansa.audit.scan import Filled, Scan
 from hansa.crypto import sealing
 from hansa.federation import Federation
@@ -77,15 +78,14 @@ def audit_shared(
     blobs = StoreBlobs(store, limits, book)
     keys = Keys(federation.terms, _own_keys(helps.key, history.state, book), limits)
     kept = kept_from(federation.terms, history.state)
-    rounds = Rounds(federation.terms, blobs, keys, limits, book, kept)
-    book.expect(INITIAL, UPDATES, EVIDENCE, RELEASES, AGGREGATES)
+    contents = contents_of(Case(federation.terms, blobs, keys, limits, book, kept), history)
     if made is None:
         book.gap(INITIAL, "the app makes it from the seed, and no --app is given")
     else:
-        rounds.begin(made)
+        contents.begin(made)
     for round in history.rounds:
-        rounds.check(round)
-        rounds.note_times(round)
+        contents.check(round)
+        note_times(round, book)
     book.expect(NAMES, PRESENT)
     names = {m.id: member_name(m.id) for m in history.state.members.values() if m.role is Role.MEMBER}
     claims.check_consents(history, federation.terms, blobs.get, names, book)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
-
 from hansa import encoding, errors
 from hansa.app import EvaluateTask
-from hansa.crypto import fixedpoint
 from hansa.node.blobs import Blobs
 from hansa.node.evaluating import evaluate
 from hansa.node.models import initial_model
@@ -188,17 +185,7 @@ class Openings:
 
     def _after(self, state: State, base: Checkpoint, opened: Opened, taken: frozenset[int]) -> Checkpoint:
         """The model after the sums of these cohorts."""
-        groups = cohorts.split(state)
-        total = np.zeros(base.model.values.size, np.int64)
-        for k in sorted(taken):
-            part = opened.sums[k]
-            if part is None:
-                raise errors.Untrusted(f"cohort {k} was accepted, and its sum is spoiled")
-            total += part
-        aggregation = self.terms.aggregation
-        weight = sum(secagg.weight(aggregation, state, id) for k in taken for id in groups[k])
-        delta = fixedpoint.saturate(fixedpoint.divide_half_away(total, weight))
-        return ckpt.advance_by(aggregation, base, delta)
+        return secagg.advance(self.terms, state, base, opened.sums, taken)
 
     def approve(self, view: View) -> bool:
         """Record which cohorts are good."""

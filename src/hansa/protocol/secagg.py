@@ -11,12 +11,18 @@ refuses and records the digest of what it was asked (REFUSAL).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hansa import encoding, errors
+from hansa.crypto import fixedpoint
+from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import cohorts
+from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.state import State, record_of
 from hansa.protocol.timing import unpack_meta
 from hansa.records import SUBJECTS, AggregationTerms, RecordKind, Role, SecAgg, Terms
@@ -161,6 +167,26 @@ def weight(terms: AggregationTerms, state: State, id: int) -> int:
 def value_limit(terms: Terms) -> int:
     """Largest magnitude of a value before its weight."""
     return int((2 ** (secagg_of(terms).bits - 1) - 1) // terms.aggregation.weight_cap)
+
+
+def advance(
+    terms: Terms,
+    state: State,
+    base: Checkpoint,
+    sums: Sequence[NDArray[np.int64] | None],
+    taken: frozenset[int],
+) -> Checkpoint:
+    """The model after the opened sums of the cohorts `taken`. Raises `Untrusted` where one of them is spoiled."""
+    groups = cohorts.split(state)
+    total = np.zeros(base.model.values.size, np.int64)
+    for k in sorted(taken):
+        part = sums[k]
+        if part is None:
+            raise errors.Untrusted(f"cohort {k} was accepted, and its sum is spoiled")
+        total += part
+    everybody = sum(weight(terms.aggregation, state, id) for k in taken for id in groups[k])
+    delta = fixedpoint.saturate(fixedpoint.divide_half_away(total, everybody))
+    return ckpt.advance_by(terms.aggregation, base, delta)
 
 
 def mask_seed(state: State) -> bytes:

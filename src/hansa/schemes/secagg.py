@@ -85,6 +85,10 @@ class SecAgg:
         fields = [_SETUP, state.domain, dt.write_parameters(made.parameters), halves]
         return Sealed(encoding.encode(fields), tuple(attachments))
 
+    def check_setup(self, state: State, fetch: Fetch) -> None:
+        """Whether the recorded parameters are those of an honest set-up. Raises `Unavailable`, `Untrusted`."""
+        self._parameters(state, fetch)
+
     def public_key(self, state: State, fetch: Fetch) -> bytes:
         """The own public key with its proof of possession; the same bytes whenever it is asked for."""
         parameters, key = self._parameters(state, fetch), self._weak_key(state, fetch)
@@ -143,7 +147,10 @@ class SecAgg:
             kahe.check_wire(self._mask(state), self._length, fetch(upload.wire))
 
     def references(self, blob: bytes) -> tuple[bytes, ...]:
-        """The digest of the masked update that an upload names. Raises `Untrusted`."""
+        """The masked update that an upload names; the sealed halves that a set-up does. Raises `Untrusted`."""
+        value = encoding.decode(blob, limit=self._limits.blob)
+        if isinstance(value, list) and value[:1] == [_SETUP]:
+            return tuple(digest for pair in _dealt(blob).values() for digest in pair)
         wire = _fields(blob, _UPLOAD, 8, limit=self._limits.blob)[5]
         return (wire,) if isinstance(wire, bytes) and wire != _NONE else ()
 
@@ -239,6 +246,26 @@ class SecAgg:
         key = sealing.open_grant(grant, self._id, self._private_key, context)
         wrapped = self._wrap(state, member, key, context, fetch, self._draws(f"admit/{round}/{member}"))
         return encoding.encode([_ADMISSION, state.domain, encoding.digest(half.blob), member, wrapped])
+
+    def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
+        """Who can open a half by their weak keys; its form and round need no key to be seen. Raises `Untrusted`."""
+        about, _, wraps, _ = self._read_half(state, half, self._side(state, half.author))
+        if about != round:
+            raise errors.Untrusted(
+                f"is the half of an opening of round {about}", digest=encoding.digest(half.blob)
+            )
+        return frozenset(wraps)
+
+    def check_admission(self, state: State, half: Half, member: int) -> None:
+        """Whether an admission lets this member read this half; what is wrapped needs its key. Raises `Untrusted`."""
+        assert half.admission is not None
+        fields = _fields(half.admission, _ADMISSION, 5, limit=self._limits.record)
+        if fields[1:4] != [state.domain, encoding.digest(half.blob), member] or not isinstance(
+            fields[4], bytes
+        ):
+            raise errors.Untrusted(
+                "lets another member in, or into another half", digest=encoding.digest(half.admission)
+            )
 
     def _read_half(
         self, state: State, half: Half, side: dt.Side
@@ -439,16 +466,25 @@ _PROVEN: set[bytes] = set()
 @lru_cache(maxsize=8)
 def _read_setup(data: bytes, domain: bytes, modulus: int) -> _Setup:
     """The key centre's parameters, checked. Raises `Untrusted`."""
-    _, said, parameters, halves = _fields(data, _SETUP, 4, limit=256 * 1024)
-    try:
-        found = {dt.Side(side): (bytes(grant), bytes(blob)) for side, grant, blob in halves}
-    except (TypeError, ValueError) as e:
-        raise _malformed("set-up", data) from e
-    if said != domain or found.keys() != set(dt.Side) or not isinstance(parameters, bytes):
+    _, said, parameters, _ = _fields(data, _SETUP, 4, limit=256 * 1024)
+    found = _dealt(data)
+    if said != domain or not isinstance(parameters, bytes):
         raise _malformed("set-up", data)
     read = dt.read_parameters(parameters)
     dt.check_parameters(read, modulus)
     return _Setup(read, found)
+
+
+def _dealt(data: bytes) -> dict[dt.Side, tuple[bytes, bytes]]:
+    """Digests of grant and blob of each half. Raises `Untrusted`."""
+    _, _, _, halves = _fields(data, _SETUP, 4, limit=256 * 1024)
+    try:
+        found = {dt.Side(side): (bytes(grant), bytes(blob)) for side, grant, blob in halves}
+    except (TypeError, ValueError) as e:
+        raise _malformed("set-up", data) from e
+    if found.keys() != set(dt.Side) or any(len(digest) != 32 for pair in found.values() for digest in pair):
+        raise _malformed("set-up", data)
+    return found
 
 
 @lru_cache(maxsize=2048)

@@ -1,0 +1,44 @@
+"""Which checks there are of the blobs that rounds leave: those of the scheme."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hansa.audit import roles, rounds, sums
+from hansa.audit.case import INITIAL, Case
+from hansa.audit.decisions import History, Round
+from hansa.audit.report import Book
+from hansa.audit.rounds import Rounds
+from hansa.audit.sums import Sums
+from hansa.protocol import timing
+from hansa.protocol.checkpoint import Checkpoint
+
+
+class Contents(Protocol):
+    """Goes through rounds in order; `model` is the last final one, if it could be had."""
+
+    model: Checkpoint | None
+
+    def begin(self, made: Checkpoint | None) -> None:
+        """The initial model; `made`: as the app makes it, if that is at hand."""
+
+    def check(self, round: Round) -> None:
+        """Check one round's blobs; a final one moves `model` on."""
+
+
+def contents_of(case: Case, history: History) -> Contents:
+    """What checks the rounds of the terms' scheme."""
+    if case.terms.secagg is None:
+        case.book.expect(INITIAL, *rounds.CHECKS)
+        return Rounds(case)
+    case.book.expect(INITIAL, *roles.CHECKS, *sums.CHECKS)
+    roles.check_roles(case, history)
+    return Sums(case, history)
+
+
+def note_times(round: Round, book: Book) -> None:
+    """Flag training times that are out of proportion to the data."""
+    slow = timing.outliers(round.state.current.commits)
+    if slow:
+        ids = ", ".join(map(str, sorted(slow)))
+        book.note(f"round {round.ended.round}: training time out of proportion: members {ids}")
