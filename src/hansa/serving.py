@@ -16,6 +16,7 @@ from hansa.node.backoff import backoff
 from hansa.node.daemon import Node
 from hansa.node.meter import Failure, Meter, Part
 from hansa.ports import View
+from hansa.protocol import awaiting, opening_plan
 from hansa.records import Phase
 
 LONGEST = 30.0
@@ -66,6 +67,7 @@ class Service:
         self._draw = draw
         self._at: tuple[int, Phase] | None = None
         self._cleared = 0
+        self._awaited = ""
         self._failing: dict[Part, Failure] = {}
         self._failures = 0
 
@@ -93,15 +95,19 @@ class Service:
         return None
 
     def _over(self, view: View) -> bool:
-        return view.state.phase is Phase.STOPPED or outside(
-            view.state, self.node.me.id, self.node.me.signer.address
+        state, me = view.state, self.node.me
+        stopped = state.phase is Phase.STOPPED and not (
+            self.node.terms.secagg is not None and opening_plan.owes_release(state, me.id)
         )
+        return stopped or outside(state, me.id, me.signer.address)
 
     def _turn(self) -> bool:
         """One step, with a look at the chain before and after; says whether anything was done."""
         done = False
         try:
-            self._check(self._see())
+            view = self._see()
+            self._check(view)
+            self._tell_awaited(view)
             done = self.node.step()
             self._see()
         except (errors.Unavailable, errors.Untrusted):
@@ -187,6 +193,16 @@ class Service:
                 " members have voted to resume, and this node waits for that. See who was missing (hansa status),"
                 " then: hansa propose FEDERATION resume.",
             )
+
+    def _tell_awaited(self, view: View) -> None:
+        """Whose turn it is, if this node can do nothing before: said beforehand, since a step may take long."""
+        terms = self.node.terms
+        if terms.secagg is None:
+            return
+        text = awaiting.sentence(terms, view.state, self.node.me.id, view.now)
+        if text and text != self._awaited:
+            self._say(logging.INFO, "awaiting", text)
+        self._awaited = text
 
     def _tell_failures(self) -> None:
         now = dict(self.meter.failing)

@@ -13,9 +13,8 @@ from hansa.audit.report import Book
 from hansa.crypto import sealing
 from hansa.protocol.audit import left_out, starved
 from hansa.protocol.checkpoint import Checkpoint
-from hansa.protocol.history import RoundStory
+from hansa.protocol.history import RoundStory, names_of
 from hansa.protocol.model import to_safetensors
-from hansa.protocol.state import State
 from hansa.protocol.terms import terms_digest
 from hansa.records import Limits, Outcome, Role, Terms
 from hansa.runfolder import RunRecord
@@ -181,12 +180,3 @@ def note_starved(history: History, names: Mapping[int, str], hostile: Collection
         name = names[id]
         if name not in hostile:
             book.note(f"{name} was left out in {rounds} rounds, more than half of those that it trained for")
-
-
-def names_of(state: State) -> dict[int, str]:
-    """What the simulation calls its parties: members first, then servers, then key centres."""
-    names: dict[int, str] = {}
-    for role, letter in ((Role.MEMBER, "m"), (Role.SERVER, "s"), (Role.KEY_CENTRE, "k")):
-        ids = sorted(id for id, m in state.members.items() if m.role is role)
-        names |= {id: f"{letter}{place}" for place, id in enumerate(ids)}
-    return names

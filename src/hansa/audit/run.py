@@ -13,6 +13,7 @@ from hansa.audit.chain import read_chain
 from hansa.audit.contents import contents_of, note_times
 from hansa.audit.decisions import History
 from hansa.audit.report import Book, Progress, Report
+from hansa.protocol.history import names_of
 from hansa.records import Limits
 from hansa.runfolder import RunRecord
 
@@ -71,4 +72,4 @@ def _contents(
     claims.check_export(folder, contents.model, history, book)
     claims.check_metrics(folder, history, book)
     claims.check_summary(folder, record, history, book)
-    claims.note_starved(history, claims.names_of(history.state), record.malicious, book)
+    claims.note_starved(history, names_of(history.state), record.malicious, book)

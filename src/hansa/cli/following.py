@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from hansa import errors
 from hansa.cli.connection import Reached
-from hansa.cli.models import current, released
+from hansa.cli.models import current, readers, released
 from hansa.cli.motions import fields
-from hansa.cli.reading import Reading, names_of
+from hansa.cli.reading import Reading
 from hansa.crypto import sealing
 from hansa.ledger.evm import Fold
 from hansa.motions import open_motions
 from hansa.protocol.events import Event
-from hansa.protocol.history import RoundStory, tell
+from hansa.protocol.history import RoundStory, names_of, tell
 from hansa.protocol.state import State
 from hansa.records import Model
 from hansa.signers.keystore import MemberKey
@@ -78,7 +78,7 @@ class Following:
                 hint="Add --key FILE, a key file of one of them.",
             )
         id = state.ids.get(key.signer.address)
-        if id is None or state.model_readers.get(id) != sealing.public_key(key.sealing_key):
+        if id is None or readers(state, reading.terms).get(id) != sealing.public_key(key.sealing_key):
             raise errors.Misconfigured(
                 f"0x{key.signer.address.hex()} cannot read the current model: it is sealed to "
                 f"{_listed(reading)}, by the keys they had when its round began",
@@ -92,5 +92,6 @@ class Following:
 def _listed(reading: Reading) -> str:
     state = reading.view.state
     return ", ".join(
-        f"{reading.name(id)} (0x{state.members[id].address.hex()})" for id in sorted(state.model_readers)
+        f"{reading.name(id)} (0x{state.members[id].address.hex()})"
+        for id in sorted(readers(state, reading.terms))
     )

@@ -16,6 +16,7 @@ from hansa.cli import (
     doctor,
     export,
     founding,
+    halves,
     keys,
     leaving,
     membership,
@@ -92,6 +93,8 @@ app.command("vote", short_help="Sign a motion of others.")(configured(motions.vo
 app.command("motions", short_help="Show the motions that wait for signatures.")(configured(motions.motions))
 app.command("start", short_help="Begin the first round. The owner's command.")(configured(founding.start))
 app.command("node", short_help="Take part until the federation stops.")(configured(node.node))
+app.command("kgc", short_help="Be a key centre of scheme secagg.")(configured(halves.kgc))
+app.command("server", short_help="Be a parameter server of scheme secagg.")(configured(halves.server))
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from hansa import encoding, errors, wiring
-from hansa.ports import Releasing, Store
+from hansa.node.released import model_of
+from hansa.ports import Releasing, Store, Summing
 from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import secagg
 from hansa.protocol.state import State
 from hansa.records import Limits, Model, Terms
 
@@ -20,6 +23,13 @@ def current(state: State, data: bytes, terms: Terms) -> Model:
             digest=encoding.digest(data),
         )
     return ckpt.decode(data, terms.aggregation, terms.layout, Limits()).model
+
+
+def readers(state: State, terms: Terms) -> Mapping[int, bytes]:
+    """Ids to which the current model was sealed, with the public sealing keys that open it."""
+    if terms.secagg is None:
+        return state.model_readers
+    return {i: m.key for i, m in state.members.items() if secagg.opens(terms, state, i)}
 
 
 def released(state: State, terms: Terms, store: Store, id: int, sealing_key: bytes) -> bytes:
@@ -44,6 +54,8 @@ def released(state: State, terms: Terms, store: Store, id: int, sealing_key: byt
         entropy=no_entropy,
         limits=limits,
     )
+    if terms.secagg is not None:
+        return model_of(cast(Summing, scheme), terms, state, id, fetch)
     sealed = fetch(ckpt.sealed_digest(fetch(state.model_evidence)))
     return cast(Releasing, scheme).open_release(
         state.domain, state.model_readers, author, state.version, sealed, fetch

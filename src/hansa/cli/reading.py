@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hansa import errors
-from hansa.app import member_name
 from hansa.ports import View
 from hansa.protocol.history import RoundStory
-from hansa.protocol.state import State
-from hansa.records import Model, Role, Terms
+from hansa.records import Model, Terms
 
 if TYPE_CHECKING:
     from hansa.signers.keystore import MemberKey
@@ -106,9 +104,3 @@ def required(subject: str, rpc: Sequence[str] | None, store: str | None) -> tupl
             hint="Name a node of the chain and the store of the federation; HANSA_RPC and HANSA_STORE do too.",
         )
     return rpc, store
-
-
-def names_of(state: State) -> dict[int, str]:
-    """Parties by their ids: m0, m1 ... are members, those that only serve are s2, s3 ..."""
-    parties = state.members.values()
-    return {p.id: member_name(p.id) if p.role is Role.MEMBER else f"s{p.id}" for p in parties}

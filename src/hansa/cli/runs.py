@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa import errors, runfolder, wiring
-from hansa.cli.models import current, released
+from hansa.cli.models import current, readers, released
 from hansa.cli.reading import Reading, Run
 from hansa.ledger.embedded import Chain, read_journal
 from hansa.ledger.evm import Fold
 from hansa.protocol.events import Event
-from hansa.protocol.history import RoundStory, tell
+from hansa.protocol.history import RoundStory, names_of, tell
 from hansa.protocol.state import State
 from hansa.records import Limits, Model, Terms
 
@@ -65,8 +65,7 @@ def read_run(folder: Path) -> Reading:
         fold.observe(observe)
         view = fold.view(lambda: chain.time)
         block_time = chain.time
-    names = dict(enumerate(record.names))
-    names |= {id: f"s{id - len(names)}" for id in view.state.members.keys() - names.keys()}
+    names = names_of(view.state) | dict(enumerate(record.names))
     run = Run(folder, tuple(runfolder.read_metrics(folder)), genesis.timestamp, _in_use(folder))
     return Reading(str(folder), record.terms, view, story, names, block_time, run)
 
@@ -94,7 +93,8 @@ def _kept(folder: Path, state: State) -> bytes | None:
 def _from_store(folder: Path, state: State, terms: Terms) -> bytes:
     if not (folder / "store").is_dir():
         raise errors.Unavailable(f"no copy of the model is left in {folder}")
-    own = [(id, key) for id, key in runfolder.read_keys(folder).items() if id in state.model_readers]
+    able = readers(state, terms)
+    own = [(id, key) for id, key in runfolder.read_keys(folder).items() if id in able]
     if not own:
         raise errors.Unavailable("the run folder has no key that opens the model", hint="Restore keys.cbor.")
     return released(state, terms, wiring.store(str(folder / "store")), *own[0])

@@ -41,11 +41,13 @@ class Centre:
         state = view.state
         digest = self.world.journal.get(0, "setup")
         if digest is None:
-            self.note("making the parameters: two safe primes take a while")
             made = self._scheme.found(state)
             self.blobs.publish(state, made.blob, *made.attachments)
             digest = encoding.digest(made.blob)
             self.world.journal.put(0, {"setup": digest})
+            self.note(
+                "the parameters are made and the halves dealt; the primes were kept nowhere, and are gone"
+            )
         return self.records.record(view, 0, RecordKind.SETUP, digest)
 
     def certify(self, view: View, ids: frozenset[int]) -> bool:

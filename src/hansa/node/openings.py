@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from hansa import encoding, errors
@@ -11,6 +11,7 @@ from hansa.node.blobs import Blobs
 from hansa.node.evaluating import evaluate
 from hansa.node.models import initial_model
 from hansa.node.recording import Records
+from hansa.node.released import model_of, secret_of
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import Half, Opened, Summing, View
 from hansa.protocol import checkpoint as ckpt
@@ -19,7 +20,7 @@ from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.model import to_arrays
 from hansa.protocol.opening_plan import Knowledge
 from hansa.protocol.secagg import Opening
-from hansa.protocol.state import State, record_of
+from hansa.protocol.state import State
 from hansa.records import RecordKind, Terms
 
 REJECT = bytes(32)
@@ -110,7 +111,7 @@ class Openings:
         try:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
-            data = self._released(state)
+            data = model_of(self._scheme, self.terms, state, self.me.id, self.blobs.get)
             self.blobs.keep(data)
         return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)
 
@@ -216,41 +217,13 @@ class Openings:
 
     # the model of a round that is over
 
-    def _secret(self, state: State) -> bytes:
-        """The secret of the standing model's opening, if the halves were sealed to this member."""
-        found, halves = secagg.parties(self.terms, state), []
-        for group in (found.centres, found.servers):
-            given = secagg.half(state, state.model_round, group)
-            if given is None:
-                raise errors.Unavailable(f"no half of the opening of round {state.model_round} is recorded")
-            half = Half(given[0], self.blobs.get(given[1]))
-            admitted = secagg.readmission(state, self.me.id, group)
-            halves.append(replace(half, admission=self.blobs.get(admitted[1])) if admitted else half)
-        return self._scheme.secret(state, state.model_round, halves, self.blobs.get)
-
     def release_model(self, view: View) -> bool:
         """Seal the standing model for those that are let in later, and record where it lies."""
         state = view.state
-        secret = self._secret(state)
+        secret = secret_of(self._scheme, self.terms, state, self.me.id, self.blobs.get)
         blob = self._scheme.seal_model(state, secret, self.standing(state).data)
         self.blobs.publish(state, blob)
         return self.records.record(view, state.model_round, RecordKind.RELEASE, encoding.digest(blob))
-
-    def _released(self, state: State) -> bytes:
-        """The standing model from one of its contributors: its digest proves it."""
-        secret, why = self._secret(state), "its contributors do so when the next round opens"
-        for id in sorted(state.model_set):
-            digest = record_of(state, state.model_round, RecordKind.RELEASE, id)
-            if digest is None:
-                continue
-            try:
-                data = self._scheme.open_model(state, secret, self.blobs.get(digest))
-            except (errors.Unavailable, errors.Untrusted) as e:
-                why = str(e)
-                continue
-            if encoding.digest(data) == state.model:
-                return data
-        raise errors.Unavailable(f"the model of version {state.version} is not released yet: {why}")
 
     def reenter(self, view: View) -> bool:
         """Ask for the standing model. The own public key stands for the request."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hansa.protocol import events as ev
-from hansa.protocol.state import from_bitmap
-from hansa.records import Fault, Outcome
+from hansa.protocol.state import State, from_bitmap
+from hansa.records import Fault, Outcome, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +58,15 @@ def tell(story: tuple[RoundStory, ...], event: ev.Event) -> tuple[RoundStory, ..
         case _:
             return story
     return (*story[:-1], last)
+
+
+_LETTERS = {Role.SERVER: "s", Role.KEY_CENTRE: "k", Role.PARTY: "p"}
+
+
+def names_of(state: State) -> dict[int, str]:
+    """Parties by their ids: a member m and its id; servers s0, s1 ... and key centres k0, k1 ... as they joined."""
+    names, seen = {}, dict.fromkeys(Role, 0)
+    for id, party in sorted(state.members.items()):
+        names[id] = f"m{id}" if party.role is Role.MEMBER else f"{_LETTERS[party.role]}{seen[party.role]}"
+        seen[party.role] += 1
+    return names

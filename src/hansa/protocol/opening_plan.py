@@ -156,14 +156,23 @@ def _reentry(state: State, know: Knowledge, done: float) -> Iterator[Step]:
 
 def _release(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     """What the last round opened is released while the next one begins, or when training has stopped."""
-    if state.phase not in (Phase.COMMIT, Phase.STOPPED) or state.version == 0 or not know.held:
+    if state.phase not in (Phase.COMMIT, Phase.STOPPED) or not know.held:
         return
-    places = sorted(state.model_set)
-    if know.id not in places or record_of(state, state.model_round, RecordKind.RELEASE, know.id):
-        return
-    released = any(record_of(state, state.model_round, RecordKind.RELEASE, i) for i in places)
-    if places.index(know.id) < RELEASERS or (done >= 0.5 and not released):
+    me, mine = know.id, RecordKind.RELEASE
+    released = any(record_of(state, state.model_round, mine, i) for i in state.model_set)
+    if owes_release(state, me) or (me in state.model_set and done >= 0.5 and not released):
         yield Release()
+
+
+def owes_release(state: State, id: int) -> bool:
+    """Whether an id is one of the first contributors to the standing model, and has not released it yet.
+
+    When training has stopped, only those count that were there to vote for it: others may never come back.
+    """
+    places = sorted(state.model_set)
+    if state.phase is Phase.STOPPED and state.model_round == state.round:
+        places = [i for i in places if i in state.current.open_votes]
+    return id in places[:RELEASERS] and record_of(state, state.model_round, RecordKind.RELEASE, id) is None
 
 
 def _opening(state: State, know: Knowledge, done: float) -> Iterator[Step]:

@@ -158,6 +158,20 @@ def entitled(terms: Terms, state: State, id: int) -> bool:
     return rounds > 0 and rounds >= terms.release.min_share * state.version
 
 
+def opens(terms: Terms, state: State, id: int) -> bool:
+    """Whether the halves that open the standing model were sealed to this member.
+
+    Its contributors can open it, those who were let in since, and the last model those who had earned it by then.
+    """
+    if id in state.model_set:
+        return True
+    found, rounds = parties(terms, state), state.contributed.get(id, (0, 0))[0]
+    if all(readmission(state, id, group) for group in (found.centres, found.servers)):
+        return True
+    earned = rounds > 0 and rounds >= terms.release.min_share * (state.version - 1)
+    return state.version == state.parameters.rounds and earned
+
+
 def weight(terms: AggregationTerms, state: State, id: int) -> int:
     """By how much a contributor multiplies its update: its rows as committed, capped."""
     _, _, examples = unpack_meta(state.current.commits[id].meta)
