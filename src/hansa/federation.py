@@ -27,6 +27,7 @@ from hansa.records import Governance, Terms
 
 FORMAT = 1
 RECORD_LIMIT = 1024 * 1024
+_ACCOUNT = re.compile(r"0x[0-9a-fA-F]{40}")
 _ADDRESS = re.compile(r"eip155:(0|[1-9][0-9]{0,31}):0x([0-9a-fA-F]{40})")
 
 
@@ -60,6 +61,7 @@ def terms_of(file: FederationFile) -> Terms:
     Raises `Misconfigured`.
     """
     draft, digest = file.draft, app_digest(file.folder)
+    check_parties(draft)
     seated = draft.governance in (Governance.SERVER, Governance.COMMITTEE)
     if seated and not draft.govern.seats:
         raise errors.Misconfigured(
@@ -72,6 +74,32 @@ def terms_of(file: FederationFile) -> Terms:
         return completed(draft, file, trainer, digest)
     finally:
         trainer.close()
+
+
+def check_parties(terms: Draft | Terms) -> None:
+    """Seats and key centres are addresses, and nobody holds both halves of secagg. Raises `Misconfigured`."""
+    named = [("[governance] seats", text) for text in terms.govern.seats]
+    if terms.secagg is not None:
+        named += [("[secagg] key_centres", text) for text in terms.secagg.key_centres]
+        if not terms.secagg.key_centres:
+            raise errors.Misconfigured(
+                "scheme secagg needs a key centre, and [secagg] key_centres names none",
+                hint='Add key_centres = ["0x..."] to [secagg], an address as `hansa keys show` prints it; a second '
+                "one stands by.",
+            )
+    seen: dict[str, str] = {}
+    for key, text in named:
+        if not _ACCOUNT.fullmatch(text):
+            raise errors.Misconfigured(
+                f"{key}: {text[:60]!r} is no address",
+                hint="Write 0x and 40 digits, as `hansa keys show` prints them; names such as s0 are for simulations.",
+            )
+        if text.lower() in seen:
+            raise errors.Misconfigured(
+                f"{key}: {text} stands in {seen[text.lower()]} already",
+                hint="Each address has one part: who held both halves of secagg would read everything.",
+            )
+        seen[text.lower()] = key
 
 
 def completed(draft: Draft, file: FederationFile, trainer: Trainer, app: bytes) -> Terms:
@@ -128,6 +156,10 @@ def find(store: Store, rpc: Rpc, address: Address) -> Federation:
         raise errors.Untrusted(
             f"the store's record of {address} is malformed: {e}", digest=encoding.digest(data)
         ) from e
+    try:
+        check_parties(terms)
+    except errors.Misconfigured as e:
+        raise errors.Untrusted(f"the terms of {address} name parties that cannot be: {e}") from e
     if federation.address != address:
         raise errors.Untrusted(f"the store's record of {address} is that of {federation.address}")
     _check_creation(rpc, federation.deployment)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hansa import errors
 from hansa.cli.connection import (
     KeyFile,
     Name,
@@ -21,6 +22,10 @@ from hansa.cli.connection import (
 )
 from hansa.cli.console import console
 from hansa.cli.keys import PasswordFile
+
+if TYPE_CHECKING:
+    from hansa.protocol.state import State
+    from hansa.records import Terms
 
 
 def deploy(
@@ -83,6 +88,30 @@ def start(name: Name, rpc: RpcUrl, store: StoreUrl, key: KeyFile, password_file:
     from hansa.protocol import messages as msg
 
     with opened(name, rpc, store, key, password_file) as it:
+        _check_keys(it.federation.terms, it.ledger.view().state)
         it.ledger.submit(msg.Start())
         members = len(it.ledger.view().state.current.roster)
     console().print(f"round 1 has begun with {members} members")
+
+
+def _check_keys(terms: Terms, state: State) -> None:
+    """Under secagg nobody can send anything without parameters and a certified key. Raises `Unavailable`."""
+    from hansa.protocol import awaiting, secagg
+
+    if terms.secagg is None or state.round:
+        return
+    found = secagg.parties(terms, state)
+    if secagg.setup(state, found) is None:
+        absent = awaiting.missing(terms, state)
+        why = f"{', '.join(absent)} have not joined" if absent else "the key centre has not recorded them"
+        raise errors.Unavailable(
+            f"there are no parameters of secagg yet: {why}",
+            hint="Key centres and servers of the terms join, and run `hansa kgc` and `hansa server`. Then start.",
+        )
+    ready = [i for i, m in state.members.items() if m.member and secagg.certified(state, found, i)]
+    least = terms.training.min_members
+    if len(ready) < least:
+        raise errors.Unavailable(
+            f"the public keys of {len(ready)} members are certified, and a round takes at least {least}",
+            hint="Each member's `hansa node` records its key, and `hansa kgc` certifies it; see `hansa status`.",
+        )

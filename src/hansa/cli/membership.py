@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AppFolder, KeyFile, Name, RpcUrl, StoreUrl, opened
+from hansa.cli.connection import AnyAppFolder, KeyFile, Name, RpcUrl, StoreUrl, opened
 from hansa.cli.console import console, short
 from hansa.cli.keys import PasswordFile
 
@@ -23,6 +24,7 @@ class As(StrEnum):
 
     MEMBER = "member"
     SERVER = "server"
+    KEY_CENTRE = "key-centre"
 
 
 def join(
@@ -30,11 +32,13 @@ def join(
     rpc: RpcUrl,
     store: StoreUrl,
     key: KeyFile,
-    app: AppFolder,
+    app: AnyAppFolder = None,
     role: Annotated[
         As,
         typer.Option(
-            "--role", help='member; server, which leads under governance = "server" and trains nothing.'
+            "--role",
+            help='member; server, which leads under governance = "server" and trains nothing; '
+            "key-centre, which holds the other half under scheme secagg.",
         ),
     ] = As.MEMBER,
     resources: Annotated[
@@ -51,22 +55,17 @@ def join(
     Shows who sees what and asks. What you agreed to goes into the store, its digest under your signature onto
     the chain.
     """
-    from hansa.app import app_digest
     from hansa.member import consent_call, consented, join_call
     from hansa.records import Role
 
     with opened(name, rpc, store, key, password_file) as it:
         terms = it.federation.terms
-        if app_digest(app) != terms.app:
-            raise errors.Misconfigured(
-                f"{app / 'app.py'} is not the app of the terms ({short(terms.app)})",
-                hint="Get app.py from the owner, and read it before you run it on your data.",
-            )
         me, state = it.key.signer.address, it.ledger.view().state
         if me not in state.invited and me not in state.ids:
             raise errors.NotInvited
         wanted = Role[role.name]
-        _check_role(state, me, wanted)
+        _check_role(terms, state, me, wanted)
+        _check_app(terms, app, wanted)
         text = _agreed(terms, len(state.members), yes=yes)
         try:
             it.ledger.submit(join_call(it.key, state, wanted, resources))
@@ -82,16 +81,48 @@ def join(
     console().print(f"{role} {id} of {terms.name}")
 
 
-def _check_role(state: State, who: bytes, role: Role) -> None:
-    """A server without a seat would read everything and do nothing. Raises `Misconfigured`."""
+def _check_role(terms: Terms, state: State, who: bytes, role: Role) -> None:
+    """Servers and key centres are those that the terms name, and nothing else. Raises `Misconfigured`."""
     from hansa.records import Governance, Role
 
-    id = state.ids.get(who)
+    id, address = state.ids.get(who), f"0x{who.hex()}"
     seated = who in state.seats if id is None else state.members[id].seated
+    centres = () if terms.secagg is None else terms.secagg.key_centres
+    centre = address in (text.lower() for text in centres)
     if role is Role.SERVER and not (seated and state.parameters.governance is Governance.SERVER):
         raise errors.Misconfigured(
-            f"the terms of this federation give 0x{who.hex()} no seat of a server",
+            f"the terms of this federation give {address} no seat of a server",
             hint="Join as a member, or ask the owner: seats stand in federation.toml, under [governance].",
+        )
+    if role is Role.KEY_CENTRE and not centre:
+        raise errors.Misconfigured(
+            f"the terms of this federation do not name {address} as a key centre",
+            hint="Join as a member, or ask the owner: key_centres stand in federation.toml, under [secagg].",
+        )
+    if role is Role.MEMBER and terms.secagg is not None and (centre or seated):
+        part = "key-centre" if centre else "server"
+        raise errors.Misconfigured(
+            f"the terms of this federation name {address} as a {part.replace('-', ' ')}, which is no member",
+            hint=f"Add --role {part}; to be a member, use another key.",
+        )
+
+
+def _check_app(terms: Terms, app: Path | None, role: Role) -> None:
+    """Who runs the app's code must have that of the terms. Raises `Misconfigured`."""
+    from hansa.app import app_digest
+    from hansa.records import Role
+
+    if app is None:
+        if terms.secagg is not None and role is not Role.MEMBER:
+            return
+        raise errors.Misconfigured(
+            "joining takes the app that the terms name, and no --app says where it lies",
+            hint="Add --app FOLDER; get app.py from the owner, and read it before you run it on your data.",
+        )
+    if app_digest(app) != terms.app:
+        raise errors.Misconfigured(
+            f"{app / 'app.py'} is not the app of the terms ({short(terms.app)})",
+            hint="Get app.py from the owner, and read it before you run it on your data.",
         )
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hansa.cli.console import clock, columns, command, grid, percent
 from hansa.cli.reading import Reading, Run
-from hansa.protocol import plan
+from hansa.protocol import awaiting, cohorts, plan
 from hansa.protocol.state import Member, State
 from hansa.records import Outcome, Phase, Role
 from hansa.summary import outcome_of, reasons
@@ -42,6 +42,8 @@ def describe(reading: Reading) -> dict[str, Any]:
         "failed_in_a_row": state.voids,
         "leader": None if leader is None else reading.name(leader),
         "waiting_for": waiting_for(reading),
+        "missing": list(missing(reading)),
+        "cohorts": _cohorts(reading),
         "now": view.now - start,
         "until": state.deadline - start if _timed(state) else None,
         "accuracy": last.get("accuracy"),
@@ -66,13 +68,23 @@ def _row(reading: Reading, m: Member) -> dict[str, Any]:
         "standing": _standing(reading.view.state, m),
         "left_out": sum(m.id in s.left_out for s in reading.story if s.outcome is Outcome.FINAL),
         "why": dict(why.most_common()),
+        "remarks": _remarks(reading, m),
+        "suspicion": reading.view.state.suspicion.get(m.id, 0),
     }
+
+
+def _remarks(reading: Reading, m: Member) -> list[str]:
+    """What scheme secagg has to say of a member."""
+    terms = reading.terms
+    return [] if terms.secagg is None else list(awaiting.remarks(terms, reading.view.state, m.id))
 
 
 def waiting_for(reading: Reading) -> dict[str, list[str]]:
     """Names of those whose message the chain still awaits, by kind of message."""
     state = reading.view.state
     awaited = {kind: plan.expected(state, kind) for kind in plan.kinds_of(state)}
+    if reading.terms.secagg is not None:
+        awaited |= awaiting.awaited(reading.terms, state)
     return {kind: [reading.name(id) for id in sorted(ids)] for kind, ids in awaited.items() if ids}
 
 
@@ -91,9 +103,12 @@ def page(reading: Reading) -> RenderableType:
         table.add_row("process", "running" if run.running else Text("stopped or killed", style="yellow"))
     if state.phase is Phase.IDLE:
         table.add_row("waiting", "for members to join and for the owner to start the first round")
+        _add_set_up(table, reading)
     elif _timed(state):
         table.add_row("round", f"{state.round}, phase {state.phase.name}, {_leader(reading)}")
         table.add_row("waiting", f"{_whom(reading)}, {_times(reading)}")
+    for k, names in enumerate(_cohorts(reading)):
+        table.add_row("" if k else "cohorts", " ".join(names))
     _add_failures(table, reading)
     if last := _last(run):
         metric = "accuracy" if "accuracy" in last else "loss"
@@ -168,8 +183,13 @@ def _leader(reading: Reading) -> str:
 
 
 def _whom(reading: Reading) -> str:
-    whom = "; ".join(f"{kind} of {' '.join(names)}" for kind, names in waiting_for(reading).items())
-    return whom or "nobody: the phase can be closed"
+    return _awaited(reading) or "nobody: the phase can be closed"
+
+
+def _awaited(reading: Reading) -> str:
+    between = {kind: " or " for kind in awaiting.ANY_OF}
+    found = waiting_for(reading).items()
+    return "; ".join(f"{kind} of {between.get(kind, ' ').join(names)}" for kind, names in found)
 
 
 def _times(reading: Reading) -> str:
@@ -192,6 +212,29 @@ def _moment(reading: Reading, at: int) -> str:
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
 
 
+def _add_set_up(table: Any, reading: Reading) -> None:
+    """What secagg needs before the first round."""
+    absent = missing(reading)
+    if absent:
+        table.add_row("", f"for key centres and servers of the terms to join: {', '.join(absent)}")
+    if awaited := _awaited(reading):
+        table.add_row("", f"for {awaited}")
+
+
+def missing(reading: Reading) -> tuple[str, ...]:
+    """Addresses of key centres and servers that the terms of secagg name, and that have not joined."""
+    terms = reading.terms
+    return () if terms.secagg is None else awaiting.missing(terms, reading.view.state)
+
+
+def _cohorts(reading: Reading) -> list[list[str]]:
+    """Names by cohort while the updates of a round are summed in several; else none."""
+    state = reading.view.state
+    frozen = Phase.AGGREGATE <= state.phase <= Phase.OPEN
+    groups = cohorts.split(state) if reading.terms.secagg is not None and frozen else ()
+    return [[reading.name(id) for id in sorted(group)] for group in groups] if len(groups) > 1 else []
+
+
 def _add_failures(table: Any, reading: Reading) -> None:
     state, allowed = reading.view.state, reading.terms.training.max_failed_rounds
     failed = [s for s in reading.story if s.outcome not in (None, Outcome.FINAL)]
@@ -209,6 +252,7 @@ def _member_table(reading: Reading) -> RenderableType:
     for m in _members(state):
         why = reasons(reading.story, m.id)
         remarks = [reason for reason, _ in why.most_common()]
+        remarks += _remarks(reading, m)
         remarks += [] if m.member and m.active else [_standing(state, m)]
         address = ["0x" + m.address.hex()] if reading.run is None else []
         counted = (str(m.reputation), str(sum(why.values())))
