@@ -266,7 +266,7 @@ def test_a_removed_blob_is_a_gap(run: Tiny, kind: str) -> None:
     assert {NAMED[kind], "blobs present"} <= missing(report)
 
 
-@pytest.mark.parametrize("kind", NAMED.keys() - {"dealt half"})
+@pytest.mark.parametrize("kind", [kind for kind in NAMED if kind != "dealt half"])
 def test_other_bytes_in_a_blob_s_place_are_found(run: Tiny, kind: str) -> None:
     store = Altered(run.store)
     store.gone, store.broken = digests(run)[kind], True
@@ -289,7 +289,7 @@ def forged(made: Tiny, digest: bytes, at: int | None = None) -> list[Event]:
     return events
 
 
-@pytest.mark.parametrize("kind", NAMED.keys() - {"dealt half", "wire"})
+@pytest.mark.parametrize("kind", [kind for kind in NAMED if kind not in {"dealt half", "wire"}])
 @pytest.mark.parametrize("at", [None, -500, 5], ids=["middle", "end", "beginning"])
 def test_a_forged_blob_that_everybody_took_is_found(run: Tiny, kind: str, at: int | None) -> None:
     size = len(run.store.get(digests(run)[kind], limit=10**7))
