@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 from tests.adversary.hostile import Wrapped
+from tests.sums import published_primes, summed, until_final  # noqa: F401, a fixture
 from tests.tiny import join, moved, node, party, tiny
 
 from hansa import encoding, errors
 from hansa.node.journal import open_journal
 from hansa.node.retention import AT_ONCE, KEPT
 from hansa.protocol import messages as msg
-from hansa.records import Phase, Training
+from hansa.records import Phase, RecordKind, Training
 from hansa.stores import parts
 
 EIGHT = Training(rounds=8, min_members=4, deadline=100)
@@ -229,3 +230,61 @@ def test_an_upload_that_was_never_finished_is_deleted(monkeypatch):
     made.until(Phase.COMMIT, 5)
     made.advance()
     assert not set(torn) & made.store.digests()
+
+
+# sums instead of updates
+
+
+def recorded(made, kind, round=None):
+    """Digests that anybody recorded under a kind, about whomever."""
+    found = (r for (k, _), records in made.state.recorded.items() if k % 256 == kind for r in records)
+    return {digest for of, digest in found if round in (None, of)}
+
+
+def test_under_secagg_the_store_stops_growing_too():
+    made = summed(4, rounds=8, retain_rounds=WINDOW)
+    found = []
+    for version in range(1, 8):
+        until_final(made, version)
+        made.advance()
+        found.append(sizes(made))
+    made.run()
+    assert made.state.version == 8
+    assert not any("not deleted" in text for n in made.nodes for text in n.findings)
+    assert all(later <= now + 4 for now, later in zip(found[WINDOW + 1], found[-1], strict=True))
+    halves = recorded(made, RecordKind.OPENING, 1) | recorded(made, RecordKind.RELEASE, 1)
+    assert not halves & made.store.digests()
+    for id in made.state.current.available:
+        assert made.store.has(made.state.current.commits[id].digest)
+
+
+def test_under_secagg_a_model_that_stands_for_long_can_be_had():
+    """Rounds fail one after the other; then come a member that missed its opening, and one that lost its disk."""
+    failing = Training(rounds=8, min_members=3, deadline=100, max_failed_rounds=9)
+    made = summed(5, retain_rounds=1, training=failing)
+    until_final(made, 1)
+    sleeper = made.nodes.pop(4)
+    until_final(made, 2)
+    idle = made.nodes[1:3]
+    for n in idle:
+        made.nodes[n.me.id] = replaced = moved(n)
+        replaced.me = replace(n.me, trains=False)
+    made.until(Phase.COMMIT, 7, passes=2000)
+    assert made.state.version == 2
+    held = made.store.digests()
+    for kind in (RecordKind.SETUP, RecordKind.KEY):
+        assert recorded(made, kind) <= held
+    for kind in (RecordKind.OPENING, RecordKind.RELEASE):
+        assert recorded(made, kind, 2) <= held
+        assert not recorded(made, kind, 1) & held
+    (setup,) = recorded(made, RecordKind.SETUP)
+    scheme = made.nodes[0].world.scheme
+    assert set(scheme.references(made.store.get(setup, limit=99_999))) <= held
+    assert newcomer(made).models.standing(made.state).digest == made.state.model
+    for n in idle:
+        made.nodes[n.me.id] = moved(made.nodes[n.me.id])
+        made.nodes[n.me.id].me = n.me
+    made.nodes.append(sleeper)
+    until_final(made, 4, passes=1000)
+    assert 4 in made.state.model_set
+    assert recorded(made, RecordKind.READMISSION, 2)

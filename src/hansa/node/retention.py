@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from hansa import errors
 from hansa.node.world import Findings, World
 from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import secagg
 from hansa.protocol.state import State
 from hansa.records import Terms
 
@@ -26,6 +27,7 @@ class Retention:
     """What one node is to forget, and when. With `retain_rounds` 0 all is kept for ever."""
 
     def __init__(self, terms: Terms, world: World, findings: Findings, id: int) -> None:
+        self._terms = terms
         self._window = terms.retain_rounds
         self._world = world
         self._note = findings.note
@@ -52,8 +54,7 @@ class Retention:
             return
         try:
             self._stamp(state)
-            # Whoever released the model that stands must know all of it before it deletes anything.
-            if self._touch_standing(state) or state.model_author != self._id:
+            if self._touch_summed(state) if self._terms.secagg is not None else self._touch_standing(state):
                 self._collect(state.round - self._window)
         except (errors.Unavailable, errors.Untrusted) as e:
             self._note(f"round {state.round}: old rounds were not deleted: {e} {e.hint}".strip())
@@ -73,7 +74,10 @@ class Retention:
         self._round = state.round
 
     def _touch_standing(self, state: State) -> bool:
-        """Count the model that stands, and how it was released, as used; whether all of that is known here."""
+        """Count the model that stands, and how it was released, as used; whether this node may delete then.
+
+        Whoever released that model must know all of it before it deletes anything.
+        """
         live = {state.model, state.model_evidence}
         try:
             if state.model_author is not None:
@@ -82,6 +86,21 @@ class Retention:
                 live |= {sealed, *self._world.scheme.references(kept.get(sealed, limit=limit))}
             return True
         except (errors.Unavailable, errors.Untrusted):
+            return state.model_author != self._id
+        finally:
+            self._world.journal.touch((digest.hex() for digest in live), state.round)
+
+    def _touch_summed(self, state: State) -> bool:
+        """The same under `secagg`, where the chain names it all but the dealt halves, which the set-up names."""
+        live = secagg.lasting(state)
+        try:
+            setup = secagg.setup(state, secagg.parties(self._terms, state))
+            if setup is not None:
+                data = self._world.kept.get(setup, limit=self._world.limits.blob)
+                live |= frozenset(self._world.scheme.references(data))
+            return True
+        except (errors.Unavailable, errors.Untrusted):
+            # The halves can be had nowhere else: nobody deletes what it does not know.
             return False
         finally:
             self._world.journal.touch((digest.hex() for digest in live), state.round)
