@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +34,12 @@ from hansa.stores import objects
 BITS = 2048
 
 
-@pytest.fixture(autouse=True)
-def published_primes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def published_primes() -> Iterator[None]:
     """Set-ups take primes that stand in the tests: drawing them takes seconds. For import by test modules."""
-    monkeypatch.setattr(dt, "set_up", set_up)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dt, "set_up", set_up)
+        yield
 
 
 def set_up(bits: int, entropy: Any, mode: dt.Mode = "short") -> dt.SetUp:

@@ -195,11 +195,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One half of an opening as recorded: who gave it, its blob, and the blob that lets a member in afterwards."""
+    """One half of an opening as recorded: who gave it, its blob, and blobs that let a member in afterwards."""
 
     author: int
     blob: bytes
-    admission: bytes | None = None
+    admissions: tuple[bytes, ...] = ()
 
 
 class Summing(Scheme, Protocol):
@@ -226,14 +226,17 @@ class Summing(Scheme, Protocol):
     def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
         """Whom a half of a round's opening was sealed to. Raises `Untrusted`."""
 
-    def check_admission(self, state: State, half: Half, member: int) -> None:
+    def check_admission(self, state: State, half: Half, admission: bytes, member: int) -> None:
         """Whether a half's admission is about this member and this half. Raises `Untrusted`."""
 
     def admit(self, state: State, member: int, half: Half, fetch: Fetch) -> bytes:
         """A blob that lets one more member read a half of the own group."""
 
     def open(self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch) -> Opened:
-        """The sums of the running round. Raises `Untrusted` when a half is not what it should be."""
+        """The sums of the running round, from the first right half of each side.
+
+        Raises `Unavailable` where one is missing or not sealed to this member, `Untrusted` where none is right.
+        """
 
     def secret(self, state: State, round: int, halves: Sequence[Half], fetch: Fetch) -> bytes:
         """`Opened.secret` of a round that is over."""

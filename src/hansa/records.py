@@ -117,6 +117,7 @@ class RecordKind(IntEnum):
     REENTRY = 10
     READMISSION = 11
     REFUSAL = 12
+    ANSWER = 13
 
 
 SUBJECTS = 256

@@ -15,6 +15,7 @@ Where each kind of attack is tried (`docs/threat-model.md` has a row for every s
       too few; away, back, left, excluded, new; pause, resume
     world: lying store, silent chain, full disk, killed node     test_faults.py
     every governance, rule, optimiser and mode, under attack     test_variants.py
+    sums: uploads, keys, halves, openings, models of `secagg`    test_sums_attacks.py
 """
 
 from __future__ import annotations

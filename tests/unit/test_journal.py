@@ -84,6 +84,15 @@ def test_old_entries_are_forgotten_but_what_is_carried_over(journal):
     assert journal.latest("residual", 4) == b"\3"
 
 
+def test_what_opening_of_a_round_was_answered_is_never_forgotten(journal):
+    """A chain may go back by more rounds than a journal keeps entries of."""
+    journal.put(1, {"asked": b"one", "half": b"h"})
+    journal.put(2, {"asked": b"two"})
+    journal.forget(9)
+    assert (journal.get(1, "asked"), journal.get(2, "asked")) == (b"one", b"two")
+    assert journal.get(1, "half") is None
+
+
 def test_a_broken_file_is_named_with_advice(tmp_path):
     journal = open_journal(tmp_path / "j", *WHO)
     journal._db.execute("drop table entries")

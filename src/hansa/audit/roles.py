@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import cast
 
 from hansa import errors
@@ -158,11 +157,12 @@ def _readmission(case: Case, history: History, noted: Noted, scheme: Summing) ->
         if member not in secagg.reentering(state, case.terms):
             raise errors.Untrusted("let in without the right to it", digest=event.digest)
         case.blobs.require(event.digest, f"admission of {subject}", STORE, KEPT)
-        given = secagg.half(state, event.round, group)
-        if given is None:
+        given = secagg.halves(state, event.round, group)
+        if not given:
             raise errors.Untrusted("let in to a half that nobody gave", digest=event.digest)
-        half = Half(given[0], case.blobs.get(given[1]))
-        scheme.check_admission(state, replace(half, admission=case.blobs.get(event.digest)), member)
+        author = event.id if event.id in given else min(given)
+        half = Half(author, case.blobs.get(given[author]))
+        scheme.check_admission(state, half, case.blobs.get(event.digest), member)
         case.book.passed(REENTRIES)
     case.blobs.forgiven = ""
 

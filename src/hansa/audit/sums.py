@@ -208,10 +208,10 @@ class Sums:
             if kind_of(noted)[1] == id and self._certified(state_of(self.history, noted.running), id):
                 at = found.colleagues(noted.event.id) == found.servers
                 halves = tuple(
-                    replace(h, admission=blobs.get(noted.event.digest)) if k == at else h
+                    replace(h, admissions=(*h.admissions, blobs.get(noted.event.digest))) if k == at else h
                     for k, h in enumerate(halves)
                 )  # type: ignore[assignment]
-        if all(half.admission is not None for half in halves):
+        if all(half.admissions for half in halves):
             yield id, [halves]
 
     def _certified(self, state: State, id: int) -> bool:

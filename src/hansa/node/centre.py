@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from hansa import encoding, errors
+from hansa.node import answers
 from hansa.node.blobs import Blobs
 from hansa.node.openings import opening_of
 from hansa.node.recording import Records
@@ -76,18 +78,36 @@ class Centre:
         asked = state.current.result
         before = journal.get(state.round, "asked")
         if before is not None and before != asked:
-            self.note(f"round {state.round}: a second set of updates is to be opened: refused")
-            return self.records.record(view, state.round, RecordKind.REFUSAL, asked)
+            return self._refuse(view, "another was answered")
         opening = opening_of(state, self.blobs)
-        if before is None:
-            journal.put(state.round, {"asked": asked})
         digest = journal.get(state.round, "half")
         if digest is None:
+            if before is None:
+                others = self._others(state)
+                # What a colleague answers is the only one that may be answered here, whatever becomes of the chain.
+                journal.put(state.round, {"asked": min(others.items())[1] if others else asked})
+                if others:
+                    return self._refuse(view, f"id {min(others)} answers another")
+            self.blobs.retention.named(state, answers.place(state, self.me.id))
+            answers.announce(self.me, self.world, state, asked)
+            others = self._others(state)
+            if others:
+                return self._refuse(view, f"id {min(others)} answers another")
             blob = self._scheme.halve(state, opening, self._readers(state), self.blobs.get)
             self.blobs.publish(state, blob)
             digest = encoding.digest(blob)
             journal.put(state.round, {"half": digest})
         return self.records.record(view, state.round, RecordKind.OPENING, digest)
+
+    def _others(self, state: State) -> Mapping[int, bytes]:
+        """What else than the accepted opening colleagues answer in the running round."""
+        colleagues = set(secagg.parties(self.terms, state).colleagues(self.me.id)) - {self.me.id}
+        return answers.contrary(self.world, state, colleagues, state.current.result)
+
+    def _refuse(self, view: View, why: str) -> bool:
+        state = view.state
+        self.note(f"round {state.round}: a second set of updates is to be opened: refused, {why}")
+        return self.records.record(view, state.round, RecordKind.REFUSAL, state.current.result)
 
     def _readers(self, state: State) -> frozenset[int]:
         """The contributors; of the last model also who has earned it in earlier rounds."""
@@ -99,10 +119,11 @@ class Centre:
         """Seal the half of the standing model's opening to members that asked for it."""
         state = view.state
         group = secagg.parties(self.terms, state).colleagues(self.me.id)
-        given, done = secagg.half(state, state.model_round, group), False
-        if given is None:
+        given, done = secagg.halves(state, state.model_round, group), False
+        if not given:
             return False
-        half = Half(given[0], self.blobs.get(given[1]))
+        author = self.me.id if self.me.id in given else min(given)
+        half = Half(author, self.blobs.get(given[author]))
         for id in sorted(ids):
             try:
                 blob = self._scheme.admit(state, id, half, self.blobs.get)

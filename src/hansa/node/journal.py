@@ -87,9 +87,13 @@ class Journal:
         return None if row is None else bytes(row[0])
 
     def forget(self, before: int) -> None:
-        """Drop the entries of rounds before `before`, but the newest of those that `latest` may want."""
-        query = """delete from entries where round < ?1 and (key not in ('residual', 'best') or round <
-            (select max(round) from entries e where e.key = entries.key and e.round < ?1))"""
+        """Drop the entries of rounds before `before`, but the newest of those that `latest` may want.
+
+        What opening of a round was answered is never dropped: however far a chain goes back, it stays the only one.
+        """
+        query = """delete from entries where round < ?1 and key <> 'asked' and
+            (key not in ('residual', 'best') or round < (select max(round)
+            from entries e where e.key = entries.key and e.round < ?1))"""
         self._run(query, (before,))
         self._small = {round: entries for round, entries in self._small.items() if round >= before}
 

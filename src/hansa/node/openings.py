@@ -11,9 +11,9 @@ from hansa.node.blobs import Blobs
 from hansa.node.evaluating import evaluate
 from hansa.node.models import initial_model
 from hansa.node.recording import Records
-from hansa.node.released import model_of, secret_of
+from hansa.node.released import halves_of, model_of, secret_of
 from hansa.node.world import Findings, Identity, World
-from hansa.ports import Half, Opened, Summing, View
+from hansa.ports import Opened, Summing, View
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import cohorts, secagg, stopping
 from hansa.protocol.checkpoint import Checkpoint
@@ -139,20 +139,11 @@ class Openings:
 
     # the opening
 
-    def _halves(self, state: State) -> list[Half]:
-        found = secagg.parties(self.terms, state)
-        halves = []
-        for group in (found.centres, found.servers):
-            given = secagg.half(state, state.round, group)
-            if given is None:
-                raise errors.Unavailable("not both halves of the opening are recorded yet")
-            halves.append(Half(given[0], self.blobs.get(given[1])))
-        return halves
-
     def _open(self, state: State) -> Opened:
         if self._opened is None or self._opened[0] != state.current.result:
             opening = secagg.decode_opening(self.blobs.get(state.current.result))
-            opened = self._scheme.open(state, opening, self._halves(state), self.blobs.get)
+            halves = halves_of(self.terms, state, state.round, self.me.id, self.blobs.get)
+            opened = self._scheme.open(state, opening, halves, self.blobs.get)
             for text in opened.findings:
                 self.note(f"round {state.round}: {text}")
             self._opened = state.current.result, opened

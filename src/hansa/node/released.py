@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from hansa import encoding, errors
 from hansa.ports import Fetch, Half, Summing
@@ -11,17 +12,27 @@ from hansa.protocol.state import State, record_of
 from hansa.records import RecordKind, Terms
 
 
-def secret_of(scheme: Summing, terms: Terms, state: State, id: int, fetch: Fetch) -> bytes:
-    """The secret of the standing model's opening. Raises `Unavailable` if it was not sealed to `id`, `Untrusted`."""
+def halves_of(terms: Terms, state: State, round: int, id: int, fetch: Fetch) -> list[Half]:
+    """The halves of a round's opening that are recorded and can be had, with what lets `id` in afterwards."""
     found, halves = secagg.parties(terms, state), []
     for group in (found.centres, found.servers):
-        given = secagg.half(state, state.model_round, group)
-        if given is None:
-            raise errors.Unavailable(f"no half of the opening of round {state.model_round} is recorded")
-        half = Half(given[0], fetch(given[1]))
-        admitted = secagg.readmission(state, id, group)
-        halves.append(replace(half, admission=fetch(admitted[1])) if admitted else half)
-    return scheme.secret(state, state.model_round, halves, fetch)
+        admitted = secagg.readmissions(state, id, group) if round == state.model_round else {}
+        admissions = tuple(_present(admitted.values(), fetch))
+        for author, digest in secagg.halves(state, round, group).items():
+            halves += [Half(author, blob, admissions) for blob in _present([digest], fetch)]
+    return halves
+
+
+def _present(digests: Iterable[bytes], fetch: Fetch) -> Iterator[bytes]:
+    for digest in digests:
+        with suppress(errors.Unavailable):
+            yield fetch(digest)
+
+
+def secret_of(scheme: Summing, terms: Terms, state: State, id: int, fetch: Fetch) -> bytes:
+    """The secret of the standing model's opening. Raises `Unavailable` if it was not sealed to `id`, `Untrusted`."""
+    round = state.model_round
+    return scheme.secret(state, round, halves_of(terms, state, round, id, fetch), fetch)
 
 
 def model_of(scheme: Summing, terms: Terms, state: State, id: int, fetch: Fetch) -> bytes:

@@ -92,7 +92,7 @@ def _own(terms: Terms, state: State, found: Parties, id: int) -> Iterator[str]:
     if state.phase is not Phase.COMMIT or not _closed(state, found, id):
         return
     if id in secagg.reentering(state, terms):
-        groups = [g for g in (found.centres, found.servers) if secagg.readmission(state, id, g) is None]
+        groups = [g for g in (found.centres, found.servers) if not secagg.readmissions(state, id, g)]
         whom = " and ".join(_any(names, group) for group in groups)
         yield f"the model of round {state.model_round} was opened without this member; waiting for {whom} to let it in"
     elif not secagg.may_reenter(terms, state, id):
@@ -105,12 +105,12 @@ def _own(terms: Terms, state: State, found: Parties, id: int) -> Iterator[str]:
 def _closed(state: State, found: Parties, id: int) -> bool:
     """Whether the standing model was opened without a member that was not let in since."""
     groups = found.centres, found.servers
-    return secagg.outside(state, id) and not all(secagg.readmission(state, id, g) for g in groups)
+    return secagg.outside(state, id) and not all(secagg.readmissions(state, id, g) for g in groups)
 
 
 def _halves(state: State, found: Parties) -> Iterator[tuple[str, tuple[int, ...]]]:
     for kind, group in ((KEY_HALF, found.centres), (SERVER_HALF, found.servers)):
-        if secagg.half(state, state.round, group) is None:
+        if not secagg.halves(state, state.round, group):
             yield kind, group
 
 

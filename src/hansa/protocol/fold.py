@@ -10,9 +10,11 @@ from hansa import encoding
 from hansa.protocol import cohorts, election
 from hansa.protocol import events as ev
 from hansa.protocol.state import Member, RoundState, State, active_members, from_bitmap, replaced_id
-from hansa.records import Fault, Governance, Motion, Outcome, Phase, Role, Standing
+from hansa.records import SUBJECTS, Fault, Governance, Motion, Outcome, Phase, RecordKind, Role, Standing
 
 GAIN_SELECTED, GAIN_VOTED, GAIN_REVEALED, GAIN_LED = 400, 300, 200, 100
+_TIMELY = frozenset({RecordKind.KEY, RecordKind.CERTIFICATE})
+"""Records that count by the round that they name; one that names a past round would change what was agreed."""
 
 
 def _member(state: State, id: int, **changes: Any) -> State:
@@ -82,7 +84,9 @@ def evolve(state: State, event: ev.Event) -> State:
             return _ended(state, event)
         case ev.Recorded(round, kind, id, digest):
             before = state.recorded.get((kind, id), ())
-            return replace(state, recorded={**state.recorded, (kind, id): (*before, (round, digest))})
+            late = {(kind, id, round)} if round < state.round and kind % SUBJECTS in _TIMELY else set()
+            recorded = {**state.recorded, (kind, id): (*before, (round, digest))}
+            return replace(state, recorded=recorded, belated=state.belated | late)
         case _:
             return _membership(state, event)
 

@@ -1,12 +1,12 @@
 """What a node should do next for the keys and openings of scheme `secagg`; a part of `protocol.plan`.
 
 Of several key centres or servers the first answers at once; the others after a quarter of the phase, if no answer
-of a colleague is on the chain.
+of a colleague is on the chain; and after half of it in any case, since a colleague's answer may be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hansa.protocol import cohorts, secagg
@@ -16,6 +16,9 @@ from hansa.records import Phase, RecordKind, Terms
 
 PATIENCE = 0.25
 """Part of a phase after which a standby answers."""
+
+DOUBT = 0.5
+"""Part of a phase after which a standby answers although a colleague did: nobody could use that answer so far."""
 
 RELEASERS = 2
 """Contributors that release the opened model at once; the others after half of the phase if nobody did."""
@@ -133,15 +136,16 @@ def _keys(state: State, know: Knowledge, done: float) -> Iterator[Step]:
 
 def _readmitted(state: State, know: Knowledge) -> bool:
     groups = know.parties.centres, know.parties.servers
-    return all(secagg.readmission(state, know.id, group) for group in groups)
+    return all(secagg.readmissions(state, know.id, group) for group in groups)
 
 
 def _reentry(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     me = know.id
     group = know.parties.colleagues(me)
-    if group and (me == group[0] or done >= PATIENCE):
+    if group:
         asked = secagg.reentering(state, know.terms)
-        waiting = frozenset(i for i in asked if secagg.readmission(state, i, group) is None)
+        given = {i: secagg.readmissions(state, i, group) for i in asked}
+        waiting = frozenset(i for i in asked if _in_duty(me, group, given[i], done))
         if waiting:
             yield Readmit(waiting)
     asked_before = record_of(state, state.model_round, RecordKind.REENTRY, me) is not None
@@ -175,15 +179,21 @@ def owes_release(state: State, id: int) -> bool:
     return id in places[:RELEASERS] and record_of(state, state.model_round, RecordKind.RELEASE, id) is None
 
 
+def _in_duty(me: int, group: tuple[int, ...], answered: Mapping[int, bytes], done: float) -> bool:
+    """Whether it is this holder's turn to answer, when these of its group already did."""
+    if me in answered:
+        return False
+    return done >= DOUBT if answered else me == group[0] or done >= PATIENCE
+
+
 def _opening(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     me, found, current = know.id, know.parties, state.current
     group = found.colleagues(me)
-    in_duty = bool(group) and (me == group[0] or done >= PATIENCE)
-    if in_duty and secagg.half(state, state.round, group) is None:
+    if group and _in_duty(me, group, secagg.halves(state, state.round, group), done):
         yield Halve()
     if me not in current.available or "opened" in know.sent:
         return
-    halves = (secagg.half(state, state.round, g) for g in (found.centres, found.servers))
+    halves = (secagg.halves(state, state.round, g) for g in (found.centres, found.servers))
     if not all(halves):
         return
     if not know.opened:

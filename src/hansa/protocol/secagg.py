@@ -1,17 +1,18 @@
 """Scheme `secagg` on the ledger: who holds what, who may open what, and what is summed.
 
 The key centre records the parameters (SETUP), each member its public key (KEY), the key centre that it accepts it
-(CERTIFICATE, about the member). What is certified in a round counts from the next one on, so that nothing changes
-under a round that runs. When a proposal of sums is accepted, key centre and server each record one half of the
-opening (OPENING). A member that is not among the contributors of the standing model asks for it (REENTRY); key
-centre and server then seal their halves to it too (READMISSION, about the member). Contributors keep the opened
-model where such a member finds it (RELEASE). A key centre or server that is asked to open a second set for a round
-refuses and records the digest of what it was asked (REFUSAL).
+(CERTIFICATE, about the member). What is certified in a round counts from the next one on, and what comes later than
+the round that it names counts for nothing, so that no key changes under a round that runs. When a proposal of sums
+is accepted, key centre and server each record one half of the opening (OPENING). A member that is not among the
+contributors of the standing model asks for it (REENTRY); key centre and server then seal their halves to it too
+(READMISSION, about the member). Contributors keep the opened model where such a member finds it (RELEASE). A key
+centre or server that is asked to open a second set for a round refuses and records the digest of what it was asked
+(REFUSAL).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,11 @@ def secagg_of(terms: Terms) -> SecAgg:
 
 def parties(terms: Terms, state: State) -> Parties:
     """Who holds the halves: key centres that the terms name, servers with a seat; those that have joined."""
-    named = (state.ids.get(bytes.fromhex(a.removeprefix("0x"))) for a in secagg_of(terms).key_centres)
+    named = [state.ids.get(bytes.fromhex(a.removeprefix("0x"))) for a in secagg_of(terms).key_centres]
+    first = next(iter(named), None)
     centres = tuple(i for i in named if i is not None and state.members[i].role is Role.KEY_CENTRE)
+    # Before the first has joined nobody is in duty: a later one's parameters are nobody's.
+    centres = centres if first in centres[:1] else ()
     servers = tuple(sorted(i for i, m in state.members.items() if m.seated and m.role is Role.SERVER))
     return Parties(centres, servers)
 
@@ -70,8 +74,9 @@ def about(kind: RecordKind, id: int) -> int:
 
 
 def latest(state: State, kind: int, id: int, before: int | None = None) -> tuple[int, bytes] | None:
-    """Round and digest of the newest record, by its round, of those before round `before`."""
-    found = [r for r in state.recorded.get((kind, id), ()) if before is None or r[0] < before]
+    """Round and digest of the newest record, by its round, of those before round `before` that came in time."""
+    records = [r for r in state.recorded.get((kind, id), ()) if (kind, id, r[0]) not in state.belated]
+    found = [r for r in records if before is None or r[0] < before]
     return max(found, default=None, key=lambda r: r[0])
 
 
@@ -81,10 +86,14 @@ def setup(state: State, parties: Parties) -> bytes | None:
 
 
 def certified(state: State, parties: Parties, id: int) -> bytes | None:
-    """Digest of the public key that counts for a member in the running round."""
+    """Digest of the public key that counts for a member in the running round.
+
+    The member recorded it itself: no key centre can put a key of its own making in a member's place.
+    """
     found = (latest(state, about(RecordKind.CERTIFICATE, id), c, state.round or 1) for c in parties.centres)
     newest = max((f for f in found if f is not None), default=None)
-    return newest[1] if newest else None
+    own = {digest for _, digest in state.recorded.get((RecordKind.KEY, id), ())}
+    return newest[1] if newest and newest[1] in own else None
 
 
 def uncertified(state: State, parties: Parties) -> frozenset[int]:
@@ -100,22 +109,32 @@ def uncertified(state: State, parties: Parties) -> frozenset[int]:
     return frozenset(waiting)
 
 
-def half(state: State, round: int, group: Iterable[int]) -> tuple[int, bytes] | None:
-    """Which of `group` recorded its half of a round's opening, and the half's digest."""
-    for id in group:
-        digest = record_of(state, round, RecordKind.OPENING, id)
-        if digest is not None:
-            return id, digest
-    return None
+def halves(state: State, round: int, group: Iterable[int]) -> Mapping[int, bytes]:
+    """Digests of the halves of a round's opening, by those of `group` who recorded one."""
+    return _recorded(state, round, RecordKind.OPENING, group)
 
 
-def readmission(state: State, member: int, group: Iterable[int]) -> tuple[int, bytes] | None:
-    """Which of `group` sealed its half of the standing model's round to a member that asked, and the digest."""
-    for id in group:
-        digest = record_of(state, state.model_round, about(RecordKind.READMISSION, member), id)
-        if digest is not None:
-            return id, digest
-    return None
+def readmissions(state: State, member: int, group: Iterable[int]) -> Mapping[int, bytes]:
+    """Digests of what seals a half of the standing model's round to a member that asked, by those who did so."""
+    return _recorded(state, state.model_round, about(RecordKind.READMISSION, member), group)
+
+
+def _recorded(state: State, round: int, kind: int, group: Iterable[int]) -> Mapping[int, bytes]:
+    found = {id: record_of(state, round, kind, id) for id in group}
+    return {id: digest for id, digest in found.items() if digest is not None}
+
+
+def lasting(state: State) -> frozenset[bytes]:
+    """Digests on the chain of what outlasts its round: set-up and keys for ever, and of the standing model all by
+    which its contributors, and those who ask for it, get it."""
+    for_ever = RecordKind.SETUP, RecordKind.KEY
+    standing = RecordKind.OPENING, RecordKind.READMISSION, RecordKind.RELEASE
+    return frozenset(
+        digest
+        for (kind, _), records in state.recorded.items()
+        for round, digest in records
+        if kind in for_ever or (kind % SUBJECTS in standing and round == state.model_round)
+    ) | {state.model, state.model_evidence}
 
 
 def lasting(state: State) -> frozenset[bytes]:
@@ -179,7 +198,7 @@ def opens(terms: Terms, state: State, id: int) -> bool:
     if id in state.model_set:
         return True
     found, rounds = parties(terms, state), state.contributed.get(id, (0, 0))[0]
-    if all(readmission(state, id, group) for group in (found.centres, found.servers)):
+    if all(readmissions(state, id, group) for group in (found.centres, found.servers)):
         return True
     earned = rounds > 0 and rounds >= terms.release.min_share * (state.version - 1)
     return state.version == state.parameters.rounds and earned
@@ -248,9 +267,14 @@ def make_opening(state: State, cohort_sums: Iterable[Sums]) -> Opening:
 
 
 def encode_opening(opening: Opening) -> bytes:
-    """Canonical bytes; their digest is the result on the chain."""
+    """Canonical bytes."""
     sums = [[list(s.members), s.masked, s.keys] for s in opening.cohorts]
     return encoding.encode([_KIND, opening.federation, opening.round, opening.base, opening.set_root, sums])
+
+
+def name_of(opening: Opening) -> bytes:
+    """Digest of an opening: the result on the chain."""
+    return encoding.digest(encode_opening(opening))
 
 
 def decode_opening(data: bytes) -> Opening:

@@ -82,7 +82,8 @@ class State:
     those whose updates went into it.
     `contributed`: id -> in how many final rounds it took part, and the last of them. `burned`: rounds that ended so.
     `suspicion`: id -> how often a cohort with it failed, see `protocol.secagg`.
-    `recorded`: (kind, id) -> round and digest of each record, in order of arrival.
+    `recorded`: (kind, id) -> round and digest of each record, in order of arrival. `belated`: kind, id and round of
+    those about keys that came after the round they are about.
     """
 
     parameters: Parameters
@@ -114,6 +115,7 @@ class State:
     committee: frozenset[int] = frozenset()
     committee_round: int = 0
     recorded: Mapping[tuple[int, int], tuple[tuple[int, bytes], ...]] = field(default_factory=dict)
+    belated: frozenset[tuple[int, int, int]] = frozenset()
     accused: frozenset[tuple[int, int, int, int]] = frozenset()
     current: RoundState = field(default_factory=RoundState)
 

@@ -26,6 +26,9 @@ KINDS: dict[str, type] = {
 }
 """Outbox kind -> the message that it carries."""
 
+_DECODED = KINDS | {"record": msg.Record}
+"""A record does not lie in the outbox, but in a place of its own: see `node.answers`."""
+
 BATCHES: dict[str, type] = {
     "commit": msg.Commits,
     "reveal": msg.Reveals,
@@ -57,7 +60,7 @@ def decode_item(kind: str, data: bytes) -> Any:
     Raises `Untrusted`.
     """
     fields = encoding.decode(data, limit=ITEM_LIMIT)
-    names = [f.name for f in dataclasses.fields(KINDS[kind])]
+    names = [f.name for f in dataclasses.fields(_DECODED[kind])]
     if not isinstance(fields, list) or len(fields) != len(names):
         raise errors.Untrusted(f"outbox message is not a {kind}", digest=encoding.digest(data))
     values: list[Any] = []
@@ -73,7 +76,7 @@ def decode_item(kind: str, data: bytes) -> Any:
         if not good:
             raise errors.Untrusted(f"field {name} of a {kind} is malformed", digest=encoding.digest(data))
         values.append(int.from_bytes(value, "big") if name in _WIDE else value)
-    return KINDS[kind](*values)
+    return _DECODED[kind](*values)
 
 
 def batch_of(kind: str, round: int, attempt: int, items: tuple[Any, ...]) -> msg.Call:

@@ -31,6 +31,10 @@ from hansa.records import Limits, Terms, Update
 
 _SETUP, _KEY, _UPLOAD = "hansa/secagg-setup/1", "hansa/secagg-key/1", "hansa/secagg-upload/1"
 _HALF, _ADMISSION = "hansa/secagg-half/1", "hansa/secagg-admission/1"
+_REST = 4096
+"""Bytes of an upload beside its ciphertexts, and more: what is longer is not even parsed."""
+
+_NAMES = {dt.Side.KEY_CENTRE: "key centre", dt.Side.SERVER: "server"}
 _NONE = bytes(32)
 """Digest of the masked sum in direct mode, where there is none."""
 
@@ -51,6 +55,17 @@ class _Upload:
     wire: bytes
     ciphertexts: bytes
     proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _SealedHalf:
+    """A half as it lies in the store: what it answers, keys wrapped by reader, the sealed answer."""
+
+    round: int
+    opening: bytes
+    grant: bytes
+    wraps: Mapping[int, bytes]
+    sealed: bytes
 
 
 class SecAgg:
@@ -132,16 +147,18 @@ class SecAgg:
         commit = state.current.commits[member]
         if commit.base != state.version:
             raise errors.Untrusted("trained on another model than the one that stands", digest=commit.digest)
-        upload = self._upload(state, member, blob)
+        upload = self._upload(state, member, blob, fetch)
         parameters = self._parameters(state, fetch)
         public = self._certified(state, member, fetch)
         context = _upload_context(state, member, commit.base, upload.key, upload.wire)
-        name = encoding.digest(encoding.encode([context, commit.digest, public.to_bytes(1024, "big")]))
+        count = self._packing(state, parameters).plaintexts(self._fields)
+        name = encoding.digest(encoding.encode([context, count, commit.digest, public.to_bytes(1024, "big")]))
         if name not in _PROVEN:
-            count = self._packing(state, parameters).plaintexts(self._fields)
             ciphertexts = dt.read_ciphertexts(parameters, upload.ciphertexts, count)
             proof = dt.read_knowledge(parameters, upload.proof)
             dt.check_knowledge(parameters, public, ciphertexts, proof, context)
+            if len(_PROVEN) >= _PROVEN_LIMIT:
+                _PROVEN.clear()
             _PROVEN.add(name)
         if self._masked:
             kahe.check_wire(self._mask(state), self._length, fetch(upload.wire))
@@ -174,7 +191,7 @@ class SecAgg:
         if self._masked:
             running = kahe.Accumulator(self._mask(state), self._length)
             for id in group:
-                upload = self._upload(state, id, fetch(state.current.commits[id].digest))
+                upload = self._upload(state, id, fetch(state.current.commits[id].digest), fetch)
                 running.add(fetch(upload.wire))
             masked = running.sum_bytes()
         name = encoding.digest(masked) if masked else _NONE
@@ -186,7 +203,7 @@ class SecAgg:
         parameters, rows = self._parameters(state, fetch), []
         count = self._packing(state, parameters).plaintexts(self._fields)
         for id in group:
-            upload = self._upload(state, id, fetch(state.current.commits[id].digest))
+            upload = self._upload(state, id, fetch(state.current.commits[id].digest), fetch)
             rows.append(dt.read_ciphertexts(parameters, upload.ciphertexts, count))
         return dt.add_across_keys(parameters, rows)
 
@@ -222,14 +239,15 @@ class SecAgg:
         fetch: Fetch,
     ) -> bytes:
         draws = self._draws(f"seal-half/{state.round}")
-        key, context = draws(32), _sealed_context(state.domain, opening.round, side)
+        name = secagg.name_of(opening)
+        key, context = draws(32), _sealed_context(state.domain, opening.round, side, name)
         parties = self._parties(state)
         keyed = [id for id in sorted(readers) if secagg.certified(state, parties, id) is not None]
         wraps = [[id, self._wrap(state, id, key, context, fetch, draws)] for id in keyed]
         group = parties.colleagues(self._id)
         grant = sealing.make_grant(key, {i: state.members[i].key for i in group}, context)
         sealed = sealing.seal(body, key, encoding.digest(grant), context, entropy=draws)
-        fields = [_HALF, state.domain, opening.round, int(side), grant, wraps, sealed]
+        fields = [_HALF, state.domain, opening.round, int(side), name, grant, wraps, sealed]
         return encoding.encode(fields)
 
     def _wrap(
@@ -241,103 +259,127 @@ class SecAgg:
     def admit(self, state: State, member: int, half: Half, fetch: Fetch) -> bytes:
         """A blob that lets one more member read a half of the own group. Raises `Untrusted`."""
         side = self._side(state, self._id)
-        round, grant, _, _ = self._read_half(state, half, side)
-        context = _sealed_context(state.domain, round, side)
-        key = sealing.open_grant(grant, self._id, self._private_key, context)
-        wrapped = self._wrap(state, member, key, context, fetch, self._draws(f"admit/{round}/{member}"))
+        found = self._read_half(state, half.blob, side)
+        context = _sealed_context(state.domain, found.round, side, found.opening)
+        key = sealing.open_grant(found.grant, self._id, self._private_key, context)
+        draws = self._draws(f"admit/{found.round}/{member}")
+        wrapped = self._wrap(state, member, key, context, fetch, draws)
         return encoding.encode([_ADMISSION, state.domain, encoding.digest(half.blob), member, wrapped])
 
     def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
         """Who can open a half by their weak keys; its form and round need no key to be seen. Raises `Untrusted`."""
-        about, _, wraps, _ = self._read_half(state, half, self._side(state, half.author))
-        if about != round:
+        found = self._read_half(state, half.blob, self._side(state, half.author))
+        if found.round != round:
             raise errors.Untrusted(
-                f"is the half of an opening of round {about}", digest=encoding.digest(half.blob)
+                f"is the half of an opening of round {found.round}", digest=encoding.digest(half.blob)
             )
-        return frozenset(wraps)
+        return frozenset(found.wraps)
 
-    def check_admission(self, state: State, half: Half, member: int) -> None:
+    def check_admission(self, state: State, half: Half, admission: bytes, member: int) -> None:
         """Whether an admission lets this member read this half; what is wrapped needs its key. Raises `Untrusted`."""
-        assert half.admission is not None
-        fields = _fields(half.admission, _ADMISSION, 5, limit=self._limits.record)
+        fields = _fields(admission, _ADMISSION, 5, limit=self._limits.record)
         if fields[1:4] != [state.domain, encoding.digest(half.blob), member] or not isinstance(
             fields[4], bytes
         ):
             raise errors.Untrusted(
-                "lets another member in, or into another half", digest=encoding.digest(half.admission)
+                "lets another member in, or into another half", digest=encoding.digest(admission)
             )
 
-    def _read_half(
-        self, state: State, half: Half, side: dt.Side
-    ) -> tuple[int, bytes, dict[int, bytes], bytes]:
-        """Round, grant, wrapped keys by reader, sealed body."""
-        _, domain, round, said, grant, wraps, sealed = _fields(half.blob, _HALF, 7, limit=self._limits.blob)
+    def _read_half(self, state: State, blob: bytes, side: dt.Side) -> _SealedHalf:
+        """A half as it lies in the store. Raises `Untrusted`."""
+        _, domain, round, said, *rest = _fields(blob, _HALF, 8, limit=self._limits.blob)
+        opening, grant, wraps, sealed = rest
         pairs: list[Any] = wraps if isinstance(wraps, list) else [None]
         sound = (domain, said) == (state.domain, int(side)) and isinstance(round, int)
-        sound = sound and isinstance(grant, bytes) and isinstance(sealed, bytes)
+        sound = sound and all(isinstance(field, bytes) for field in (opening, grant, sealed))
         if not sound or not all(
             isinstance(p, list) and len(p) == 2 and isinstance(p[0], int) and isinstance(p[1], bytes)
             for p in pairs
         ):
-            raise _malformed("half of an opening", half.blob)
-        return round, grant, dict(pairs), sealed
+            raise _malformed("half of an opening", blob)
+        return _SealedHalf(round, opening, grant, dict(pairs), sealed)
 
     def _answers(
-        self, state: State, half: Half, round: int, fetch: Fetch
+        self, state: State, half: Half, opening: Opening, fetch: Fetch
     ) -> list[tuple[tuple[int, ...], dt.Answer]]:
-        """What a half holds for each cohort: elements and the answer to them."""
+        """What a half holds for each cohort: elements and the proven answer to them.
+
+        Raises `Unavailable` if it was not sealed to this member, `Untrusted` if it is wrong.
+        """
         parameters, side = self._parameters(state, fetch), self._side(state, half.author)
-        about, _, wraps, sealed = self._read_half(state, half, side)
-        context, wrapped = _sealed_context(state.domain, round, side), wraps.get(self._id)
-        if half.admission is not None:
-            fields = _fields(half.admission, _ADMISSION, 5, limit=self._limits.record)
-            if fields[1:4] == [state.domain, encoding.digest(half.blob), self._id]:
-                wrapped = fields[4]
-        if wrapped is None or about != round:
+        found, name = self._read_half(state, half.blob, side), secagg.name_of(opening)
+        if (found.round, found.opening) != (opening.round, name):
+            raise errors.Untrusted("it answers another opening")
+        context = _sealed_context(state.domain, found.round, side, name)
+        wrapped = found.wraps.get(self._id) or self._admitted(state, half)
+        if wrapped is None:
             raise errors.Unavailable(
-                f"the opening of round {round} was not sealed to this member",
+                f"the opening of round {opening.round} was not sealed to this member",
                 hint="Only those that took part in a round open it; others ask to be let in (re-entry).",
             )
         key = dt.unwrap_key(parameters, self._weak_key(state, fetch), wrapped, context)
-        body = encoding.decode(sealing.open_sealed(sealed, key, context, limit=self._limits.blob),
-                               limit=self._limits.blob)  # fmt: skip
+        limit = self._limits.blob
+        body = encoding.decode(sealing.open_sealed(found.sealed, key, context, limit=limit), limit=limit)
         try:
-            return [self._answer(parameters, side, data, answer) for data, answer in body]
+            read = [(_read_elements(parameters, data), bytes(memoryview(answer))) for data, answer in body]
         except (TypeError, ValueError) as e:
             raise _malformed("half of an opening", half.blob) from e
+        names = [encoding.digest(_write_elements(parameters, elements)) for elements, _ in read]
+        if names != [sums.keys for sums in opening.cohorts]:
+            raise errors.Untrusted("it answers other products of ciphertexts than the opening's")
+        return [
+            (elements, _proven(parameters, elements, answer, side, _answer_context(opening, k)))
+            for k, (elements, answer) in enumerate(read)
+        ]
 
-    def _answer(
-        self, parameters: dt.Parameters, side: dt.Side, data: bytes, answer: bytes
-    ) -> tuple[tuple[int, ...], dt.Answer]:
-        elements = _read_elements(parameters, data)
-        return elements, dt.read_answer(parameters, answer, side, len(elements))
+    def _admitted(self, state: State, half: Half) -> bytes | None:
+        """The key of a half as it was wrapped to this member afterwards."""
+        for admission in half.admissions:
+            try:
+                fields = _fields(admission, _ADMISSION, 5, limit=self._limits.record)
+            except errors.Untrusted:
+                continue
+            about = [state.domain, encoding.digest(half.blob), self._id]
+            if fields[1:4] == about and isinstance(fields[4], bytes):
+                return fields[4]
+        return None
 
     def _plaintexts(
         self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch
-    ) -> list[list[int] | errors.Untrusted]:
-        """For each cohort what its product of ciphertexts holds. Raises `Untrusted` for a wrong half."""
+    ) -> tuple[list[list[int] | errors.Untrusted], list[str]]:
+        """For each cohort what its product of ciphertexts holds; and what is wrong with halves that are.
+
+        Of each side the first right half serves. Raises `Unavailable`, `Untrusted` where one has none.
+        """
+        right: dict[dt.Side, list[tuple[tuple[int, ...], dt.Answer]]] = {}
+        findings, why = [], list[errors.HansaError]()
+        for half in halves:
+            side = self._side(state, half.author)
+            if side in right:
+                continue
+            try:
+                right[side] = self._answers(state, half, opening, fetch)
+            except errors.Unavailable as e:
+                why.append(e)
+            except errors.Untrusted as e:
+                text = f"the {_NAMES[side]}'s half of the opening of round {opening.round} is wrong"
+                findings.append(f"{text}, id {half.author} is at fault: {e}")
+                why.append(errors.Untrusted(findings[-1], hint="Its standby may answer.", digest=e.digest))
+        if right.keys() != set(dt.Side):
+            raise why[0] if why else errors.Unavailable("not both halves of the opening are recorded yet")
         parameters = self._parameters(state, fetch)
-        read = [self._answers(state, half, opening.round, fetch) for half in halves]
-        if any(len(answers) != len(opening.cohorts) for answers in read):
-            raise errors.Untrusted("a half answers for other cohorts than the opening has")
-        found: list[list[int] | errors.Untrusted] = []
-        for k, sums in enumerate(opening.cohorts):
-            elements = read[0][k][0]
-            if any(answers[k][0] != elements for answers in read) or (
-                encoding.digest(_write_elements(parameters, elements)) != sums.keys
-            ):
-                raise errors.Untrusted("a half answers to another product of ciphertexts than the opening's")
-            answers = tuple(answers[k][1] for answers in read)
-            found.append(_opened(parameters, elements, answers, _answer_context(opening, k)))
-        return found
+        opened = [
+            _opened(parameters, elements, (answer, other))
+            for (elements, answer), (_, other) in zip(*right.values(), strict=True)
+        ]
+        return opened, findings
 
     def open(self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch) -> Opened:
         """The sums of the running round. Raises `Untrusted` when a half is not what it should be."""
         parameters = self._parameters(state, fetch)
-        plaintexts = self._plaintexts(state, opening, halves, fetch)
+        plaintexts, findings = self._plaintexts(state, opening, halves, fetch)
         combined = self._combined(state, fetch)
         sums: list[NDArray[np.int64] | None] = []
-        findings: list[str] = []
         for k, (numbers, (claimed, _, masked)) in enumerate(zip(plaintexts, combined, strict=True)):
             try:
                 if isinstance(numbers, errors.Untrusted):
@@ -358,7 +400,7 @@ class SecAgg:
         opening = secagg.decode_opening(fetch(state.model_evidence))
         if opening.round != round:
             raise errors.Untrusted("the standing model's opening is of another round")
-        return _secret(opening, self._plaintexts(state, opening, halves, fetch))
+        return _secret(opening, self._plaintexts(state, opening, halves, fetch)[0])
 
     def seal_model(self, state: State, secret: bytes, data: bytes) -> bytes:
         """The standing model, sealed under the secret of its opening."""
@@ -437,9 +479,11 @@ class SecAgg:
             raise errors.Untrusted("the key centre dealt the wrong half")
         return half
 
-    def _upload(self, state: State, member: int, blob: bytes) -> _Upload:
+    def _upload(self, state: State, member: int, blob: bytes, fetch: Fetch) -> _Upload:
         """An upload of this round by this member, under the key that counts. Raises `Untrusted`."""
-        fields = _fields(blob, _UPLOAD, 8, limit=self._limits.blob)
+        parameters = self._parameters(state, fetch)
+        size = 4 * parameters.size * self._packing(state, parameters).plaintexts(self._fields)
+        fields = _fields(blob, _UPLOAD, 8, limit=min(size + _REST, self._limits.blob))
         key = secagg.certified(state, self._parties(state), member)
         if fields[1:5] != [state.domain, state.round, member, key] or not all(
             isinstance(f, bytes) for f in fields[4:]
@@ -461,6 +505,8 @@ class SecAgg:
 
 _PROVEN: set[bytes] = set()
 """Uploads whose proofs held in this process, whoever asked: what is proven depends on nothing but the bytes."""
+
+_PROVEN_LIMIT = 8192
 
 
 @lru_cache(maxsize=8)
@@ -504,13 +550,21 @@ def _weak_key(parameters: dt.Parameters, domain: bytes, private_key: bytes) -> d
     return dt.derive_key(parameters, secret)
 
 
+@lru_cache(maxsize=16)
+def _proven(
+    parameters: dt.Parameters, elements: tuple[int, ...], data: bytes, side: dt.Side, context: bytes
+) -> dt.Answer:
+    """One side's answer to elements, its proof checked. Raises `Untrusted`."""
+    answer = dt.read_answer(parameters, data, side, len(elements))
+    dt.check_half(parameters, elements, answer, context)
+    return answer
+
+
 @lru_cache(maxsize=8)
 def _opened(
-    parameters: dt.Parameters, elements: tuple[int, ...], answers: tuple[dt.Answer, ...], context: bytes
+    parameters: dt.Parameters, elements: tuple[int, ...], answers: tuple[dt.Answer, ...]
 ) -> list[int] | errors.Untrusted:
-    """Plaintexts, or why there are none although both halves are right. Raises `Untrusted` for a wrong half."""
-    for answer in answers:
-        dt.check_half(parameters, elements, answer, context)
+    """Plaintexts, or why there are none although both halves are right."""
     try:
         return dt.combine(parameters, elements, answers)
     except errors.Untrusted as e:
@@ -562,12 +616,11 @@ def _upload_context(state: State, member: int, version: int, key: bytes, wire: b
 
 
 def _answer_context(opening: Opening, cohort: int) -> bytes:
-    name = encoding.digest(secagg.encode_opening(opening))
-    return encoding.encode([opening.federation, "answer", name, cohort])
+    return encoding.encode([opening.federation, "answer", secagg.name_of(opening), cohort])
 
 
-def _sealed_context(domain: bytes, round: int, side: dt.Side) -> bytes:
-    return encoding.encode([domain, "sealed-half", round, int(side)])
+def _sealed_context(domain: bytes, round: int, side: dt.Side, opening: bytes) -> bytes:
+    return encoding.encode([domain, "sealed-half", round, int(side), opening])
 
 
 def _model_context(state: State) -> bytes:
