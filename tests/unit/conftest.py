@@ -36,6 +36,7 @@ def hansa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     """Runs the command line here; gives its exit code and both streams."""
 
     def run(*words: Any) -> tuple[int, str, str]:
+        monkeypatch.delenv("COLUMNS", raising=False)  # of who runs the tests
         monkeypatch.setattr(sys, "argv", ["hansa", *map(str, words)])
         try:
             cli.main()

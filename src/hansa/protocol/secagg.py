@@ -137,19 +137,6 @@ def lasting(state: State) -> frozenset[bytes]:
     ) | {state.model, state.model_evidence}
 
 
-def lasting(state: State) -> frozenset[bytes]:
-    """Digests on the chain of what outlasts its round: set-up and keys for ever, and of the standing model all by
-    which its contributors, and those who ask for it, get it."""
-    for_ever = RecordKind.SETUP, RecordKind.KEY
-    standing = RecordKind.OPENING, RecordKind.READMISSION, RecordKind.RELEASE
-    return frozenset(
-        digest
-        for (kind, _), records in state.recorded.items()
-        for round, digest in records
-        if kind in for_ever or (kind % SUBJECTS in standing and round == state.model_round)
-    ) | {state.model, state.model_evidence}
-
-
 def outside(state: State, id: int) -> bool:
     """Whether the standing model was opened without this member."""
     return state.version > 0 and id not in state.model_set
