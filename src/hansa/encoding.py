@@ -31,6 +31,10 @@ TYPES: dict[str, str] = {
     "Vote": "Vote(uint256 round,uint256 attempt,bytes32 result,bool approve)",
     "Opening": "Opening(uint256 round,bytes32 digest)",
     "Record": "Record(uint256 round,uint256 kind,bytes32 digest)",
+    "Roster": "Roster(uint256 version,bytes32 digest)",
+    "Manifest": "Manifest(uint256 round,bytes32 digest)",
+    "Payload": "Payload(uint256 round,bytes32 digest)",
+    "Result": "Result(uint256 round,bytes32 digest)",
 }
 """EIP-712 type of every signed message, by name."""
 

@@ -297,6 +297,18 @@ class SecAgg:
 
 
 @dataclass(frozen=True, slots=True)
+class Tee:
+    """[tee] of the terms.
+
+    `max_candidates`: to how many enclaves members seal. `max_norm`: an update of a larger Euclidean norm counts as
+    invalid; 0 for any.
+    """
+
+    max_candidates: int = 3
+    max_norm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What all members agree on; its digest stands on the chain and in every signed message."""
 
@@ -315,6 +327,7 @@ class Terms:
     release: Release = field(default_factory=Release)
     retain_rounds: int = 0
     secagg: SecAgg | None = None
+    tee: Tee | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ from tests.tiny import Tiny, tiny
 from hansa import encoding, errors
 from hansa.node.world import World
 from hansa.ports import Sealed
+from hansa.protocol.contexts import update_context
 from hansa.protocol.updates import encode_update
 from hansa.protocol.wire import encode_item
 from hansa.records import Fault, SelectionTerms, Update
-from hansa.schemes.plaintext import update_context
 
 ALL = SelectionTerms(rule="none")
 """Without selection an aggregate does not depend on the beacon, so that two federations can be compared."""

@@ -8,6 +8,7 @@ from tests.tiny import terms
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
+from hansa.protocol.contexts import readers_digest
 from hansa.protocol.events import Committed
 from hansa.protocol.state import RoundState, State
 from hansa.protocol.timing import pack_meta
@@ -174,7 +175,7 @@ def test_nobody_opens_what_some_verifiers_could_not():
     """The author gives its key to readers 0 to 2 only: 3 alone would notice, and could not judge the result."""
     at = state()
     cheat = scheme(0)
-    roster = plaintext.readers_digest(READERS)
+    roster = readers_digest(READERS)
     secret, context = b"s" * 32, sealing.grant_context(DOMAIN, roster, 0)
     cheat._grant = (roster, secret, sealing.make_grant(secret, READERS | {3: bytes(32)}, context))
     made = cheat.seal(at, update(0), NOTHING.__getitem__)

@@ -186,6 +186,11 @@ def read_header(data: bytes) -> Header:
     return Header(data[4:36], data[36:68], int.from_bytes(data[68:HEADER_BYTES], "big"))
 
 
+def sealed_size(length: int) -> int:
+    """Bytes of a sealed blob of `length` bytes of plaintext."""
+    return HEADER_BYTES + length + TAG_BYTES * _chunks(length)
+
+
 def seal(
     plaintext: bytes | memoryview, secret: bytes, grant: bytes, context: bytes, *, entropy: Entropy
 ) -> bytes:

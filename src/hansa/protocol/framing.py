@@ -18,7 +18,7 @@ def pack(kind: str, header: Mapping[str, Any], *body: bytes | memoryview) -> byt
 
 
 def unpack(
-    data: bytes, kind: str, fields: Mapping[str, type], *, limit: int
+    data: bytes | memoryview, kind: str, fields: Mapping[str, type], *, limit: int
 ) -> tuple[dict[str, Any], memoryview]:
     """Header and body of a blob; the header has at most `limit` bytes and exactly `fields`, of these types.
 

@@ -7,13 +7,12 @@ and the initial model). `terms_digest` is the name of the result on the chain.
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
-from enum import IntEnum
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Final
 
 from hansa import encoding, errors
+from hansa.protocol import typed
 from hansa.records import (
     AggregationTerms,
     Governance,
@@ -23,6 +22,7 @@ from hansa.records import (
     Release,
     SecAgg,
     SelectionTerms,
+    Tee,
     Terms,
     Training,
 )
@@ -51,6 +51,7 @@ class Draft:
     release: Release = field(default_factory=Release)
     retain_rounds: int = 0
     secagg: SecAgg | None = None
+    tee: Tee | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,48 +268,4 @@ def decode_terms(data: bytes) -> Terms:
 
     Raises `Untrusted` for bytes that are not canonical, lack a field, have another, or one of another type.
     """
-    try:
-        return _read(Terms, encoding.decode(data), "terms")  # type: ignore[no-any-return]
-    except errors.Untrusted as e:
-        raise errors.Untrusted(str(e), hint=e.hint, digest=encoding.digest(data)) from e
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type `kind`; the inverse of what `encoding.encode` does to dataclasses."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return _read_union(arguments, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise errors.Untrusted(f"{where} is not a list")
-        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
-        if len(kinds) != len(value):
-            raise errors.Untrusted(f"{where} has {len(value)} items instead of {len(kinds)}")
-        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    if is_dataclass(kind):
-        return _read_record(kind, value, where)
-    if isinstance(kind, type) and issubclass(kind, IntEnum):
-        if type(value) is not int or value not in set(kind):
-            raise errors.Untrusted(f"{where} is not one of {kind.__name__}")
-        return kind(value)
-    if type(value) is not kind:
-        raise errors.Untrusted(f"{where} is a {type(value).__name__}, not a {kind.__name__}")
-    return value
-
-
-def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    for kind in kinds:
-        if kind is type(None) and value is None:
-            return None
-        try:
-            return _read(kind, value, where)
-        except errors.Untrusted:
-            continue
-    raise errors.Untrusted(f"{where} has a type that its field does not allow")
-
-
-def _read_record(kind: Any, value: Any, where: str) -> Any:
-    hints = get_type_hints(kind)
-    if not isinstance(value, dict) or value.keys() != hints.keys():
-        raise errors.Untrusted(f"{where} has other fields than {kind.__name__}")
-    return kind(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    return typed.decode(Terms, data)

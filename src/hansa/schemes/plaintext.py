@@ -13,6 +13,7 @@ from typing import Any
 from hansa import encoding, errors
 from hansa.crypto import sealing
 from hansa.ports import Entropy, Fetch, Sealed
+from hansa.protocol.contexts import model_context, readers_digest, update_context
 from hansa.protocol.model import parameters
 from hansa.protocol.state import State
 from hansa.protocol.timing import unpack_meta
@@ -23,22 +24,6 @@ Readers = Mapping[int, bytes]
 
 SECRETS = 4096
 """Opened grants that a party remembers."""
-
-
-def readers_digest(readers: Mapping[int, bytes]) -> bytes:
-    """Digest of who may read: ids and public keys."""
-    return encoding.digest(encoding.encode([[id, readers[id]] for id in sorted(readers)]))
-
-
-@lru_cache(maxsize=4096)
-def update_context(domain: bytes, round: int, member: int, version: int) -> bytes:
-    """What a sealed update is bound to."""
-    return encoding.encode([domain, "update", round, member, version])
-
-
-def model_context(domain: bytes, version: int, author: int) -> bytes:
-    """What a sealed model is bound to."""
-    return encoding.encode([domain, "model", version, author])
 
 
 class _Opened:
