@@ -97,6 +97,17 @@ class Simulated:
         )
 
 
+def collected(clock: Callable[[], int], conditions: Conditions | None = None) -> Callable[[bytes], bytes]:
+    """What fetches simulated collateral for quotes, as `service.from_service` does genuine; `clock`: Unix seconds."""
+
+    def fetch(quote: bytes) -> bytes:
+        tee = quotes.read(quote).tee
+        made = simulated_pki.simulation()
+        return simulated_pki.collateral(made, tee, clock(), conditions or Conditions())
+
+    return fetch
+
+
 def sgx_report(
     measured: SgxMeasurement, report_data: bytes, *, debug: bool = False, flags: int = _SGX_FLAGS
 ) -> bytes:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -41,6 +41,14 @@ from hansa import encoding, errors
 
 Entropy = Callable[[int], bytes]
 """Gives as many random bytes as asked for."""
+
+
+class Source(Protocol):
+    """What can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; none at the end."""
+
 
 KEY_BYTES = 32
 SECRET_BYTES = 32
@@ -217,7 +225,7 @@ def open_sealed(data: bytes, secret: bytes, context: bytes, *, limit: int) -> by
 
 
 def seal_stream(
-    source: BinaryIO,
+    source: Source,
     sink: BinaryIO,
     length: int,
     secret: bytes,
@@ -249,7 +257,7 @@ def seal_stream(
         raise errors.Misconfigured(f"the source holds more than the {length} bytes to be sealed")
 
 
-def open_stream(source: BinaryIO, sink: BinaryIO, secret: bytes, context: bytes, *, limit: int) -> Header:
+def open_stream(source: Source, sink: BinaryIO, secret: bytes, context: bytes, *, limit: int) -> Header:
     """Open a sealed blob from `source` into `sink` in constant memory; gives its header.
 
     `sink` must be temporary: what lies in it counts only after a normal return, that is after the last tag.
@@ -287,7 +295,7 @@ def _nonce(prefix: bytes, counter: int, last: bool) -> bytes:
     return prefix + counter.to_bytes(4, "big") + bytes([last])
 
 
-def _read_exactly(source: BinaryIO, size: int) -> bytes:
+def _read_exactly(source: Source, size: int) -> bytes:
     """Read up to `size` bytes; pipes and sockets may give fewer at a time."""
     data = source.read(size)
     while 0 < len(data) < size:

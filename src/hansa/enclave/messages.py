@@ -65,6 +65,14 @@ MEANINGS: Mapping[Code, str] = {
 }
 
 
+class Refusal(Exception):
+    """Ends the handling of a message; its `code` is the answer."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(MEANINGS[code])
+        self.code = code
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """First words of the enclave. `program`: name and version. `mode`: "hardware" or "simulated"."""
@@ -141,11 +149,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """Statement (canonical bytes), quote and collateral; no collateral where the host has to fetch it."""
+    """Statement (canonical bytes) and quote. Collateral is signed: the host fetches it."""
 
     statement: bytes
     quote: bytes
-    collateral: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,44 @@ def weight(terms: AggregationTerms, examples: int, staleness: int) -> int:
     return min(examples, terms.weight_cap) * math.isqrt(2**32 // (1 + staleness))
 
 
+def check_weights(terms: AggregationTerms) -> None:
+    """Raises `Misconfigured` when the terms leave no weight to anybody."""
+    if terms.weight_cap < 1:
+        raise errors.Misconfigured(
+            "weight_cap is below 1", hint="Use 1 to give every member the same weight."
+        )
+
+
+def trimmed(terms: AggregationTerms, count: int) -> tuple[int, int]:
+    """Of `count` sorted values: how many to leave out at either end, and how many stay. Raises `Misconfigured`."""
+    cut = math.floor(Fraction(str(terms.trim)) * count)
+    kept = count - 2 * cut
+    if terms.trim < 0 or kept < 1:
+        raise errors.Misconfigured(
+            f"trim = {terms.trim} leaves nothing of {count} updates", hint="Use a trim below 0.5."
+        )
+    return cut, kept
+
+
+def neighbours(terms: AggregationTerms, count: int) -> int:
+    """How many nearest updates make a Krum score, and Multi-Krum's mean. Raises `Misconfigured`."""
+    hostile = terms.malicious
+    if hostile < 0 or count < 2 * hostile + 3:
+        raise errors.Misconfigured(
+            f"rule {terms.rule!r} with malicious = {hostile} needs {2 * hostile + 3} updates, not {count}",
+            hint="Lower [aggregation] malicious or raise [training] min_members.",
+        )
+    return count - hostile - 2
+
+
+def norm_bound(norm: float, scale: int) -> int:
+    """A norm of the terms in units of 2**-scale, rounded down."""
+    return math.floor(Fraction(str(norm)) * (1 << scale))
+
+
 def clip_bound(terms: AggregationTerms, scale: int) -> int:
     """The terms' `clip_norm` in units of 2**-scale. Raises `Misconfigured` when nothing is left."""
-    bound = math.floor(Fraction(str(terms.clip_norm)) * (1 << scale))
+    bound = norm_bound(terms.clip_norm, scale)
     if bound < 1:
         raise errors.Misconfigured(f"clip_norm = {terms.clip_norm} clips every update to nothing")
     return bound
@@ -137,7 +172,7 @@ def _ascending_below(indices: NDArray[np.uint32], length: int) -> bool:
 
 
 @dataclass(slots=True)
-class _Sum:
+class WeightedSum:
     """Running sum of weighted vectors: `whole` + `fraction` / 2**16.
 
     Only stale contributions have weights with a fraction, so a synchronous round never allocates it. Dense
@@ -202,11 +237,8 @@ class _Sum:
 
 
 def _mean(terms: AggregationTerms, contributions: Iterable[Contribution], length: int) -> NDArray[np.int32]:
-    if terms.weight_cap < 1:
-        raise errors.Misconfigured(
-            "weight_cap is below 1", hint="Use 1 to give every member the same weight."
-        )
-    total = _Sum(np.zeros(length, np.int64))
+    check_weights(terms)
+    total = WeightedSum(np.zeros(length, np.int64))
     for c in contributions:
         total.add(c, weight(terms, c.examples, c.staleness))
     return total.divided()
@@ -234,12 +266,7 @@ def _median(_terms: AggregationTerms, rows: Sequence[NDArray[np.int32]]) -> NDAr
 
 
 def _trimmed_mean(terms: AggregationTerms, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    cut = math.floor(Fraction(str(terms.trim)) * len(rows))
-    kept = len(rows) - 2 * cut
-    if terms.trim < 0 or kept < 1:
-        raise errors.Misconfigured(
-            f"trim = {terms.trim} leaves nothing of {len(rows)} updates", hint="Use a trim below 0.5."
-        )
+    cut, kept = trimmed(terms, len(rows))
 
     def inner(ordered: NDArray[np.int32]) -> NDArray[np.int64]:
         return fixedpoint.divide_half_away(ordered[:, cut : cut + kept].sum(axis=1, dtype=np.int64), kept)
@@ -249,14 +276,8 @@ def _trimmed_mean(terms: AggregationTerms, rows: Sequence[NDArray[np.int32]]) ->
 
 def _nearest(terms: AggregationTerms, rows: Sequence[NDArray[np.int32]]) -> list[int]:
     """Rows by Krum score: the sum of squared distances to the n - malicious - 2 nearest; ties by position."""
-    count, hostile = len(rows), terms.malicious
-    if hostile < 0 or count < 2 * hostile + 3:
-        raise errors.Misconfigured(
-            f"rule {terms.rule!r} with malicious = {hostile} needs {2 * hostile + 3} updates, not {count}",
-            hint="Lower [aggregation] malicious or raise [training] min_members.",
-        )
+    count, near = len(rows), neighbours(terms, len(rows))
     distances = fixedpoint.squared_distances(rows)
-    near = count - hostile - 2
     scores = [sum(sorted(row[:i] + row[i + 1 :])[:near]) for i, row in enumerate(distances)]
     return sorted(range(count), key=lambda i: (scores[i], i))
 
@@ -266,8 +287,8 @@ def _krum(terms: AggregationTerms, rows: Sequence[NDArray[np.int32]]) -> NDArray
 
 
 def _multi_krum(terms: AggregationTerms, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    total = _Sum(np.zeros(rows[0].size, np.int64))
-    for i in _nearest(terms, rows)[: len(rows) - terms.malicious - 2]:
+    total = WeightedSum(np.zeros(rows[0].size, np.int64))
+    for i in _nearest(terms, rows)[: neighbours(terms, len(rows))]:
         total.add(Contribution(i, 1, rows[i]), 1 << 16)
     return total.divided()
 
