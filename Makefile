@@ -57,6 +57,7 @@ bench: setup node_modules/.ready
 	$(BIN)/python benchmarks/asynchronous.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/tee.py
+	$(BIN)/python benchmarks/secagg.py
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2

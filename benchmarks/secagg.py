@@ -144,12 +144,11 @@ def masked(keys: Keys, values: NDArray[np.int32], cohort: int, runs: int) -> Mas
     parameters, count = kahe.parameters(cohort, VALUE_BITS), values.size
     secrets = [kahe.draw_secret(os.urandom) for _ in range(MEMBERS)]
     uploads = [
-        fastest(1, lambda s=s: bytes(kahe.mask(parameters, PUBLIC_KEY, s, values, os.urandom)))
-        for s in secrets
+        fastest(1, lambda s=s: kahe.mask(parameters, PUBLIC_KEY, s, values, os.urandom)) for s in secrets
     ]
-    wires = [wire for _, wire in uploads]
+    wires = [bytes(wire) for _, wire in uploads]
 
-    def add() -> bytes:
+    def add() -> memoryview:
         running = kahe.Accumulator(parameters, count)
         running.add(*wires)
         return running.sum_bytes()
@@ -249,8 +248,9 @@ def main() -> None:
         measured = compare(say, keys, count, runs=1 if quick else 3)
     say.print(goals(count, measured))
     say.print(
-        f"Not counted: the exchange of keys and shares of SecAgg+, hashing, signing, store and ledger. numpy"
-        f" {np.__version__}, Python {platform.python_version()}, {platform.machine()}"
+        "Not counted, on any side: packing what was computed into messages; hashing, signing, store and ledger; the"
+        f" exchange of keys and shares of SecAgg+. numpy {np.__version__}, Python {platform.python_version()},"
+        f" {platform.machine()}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
     )
 
 

@@ -220,7 +220,7 @@ def test_swapped_groups_are_noticed():
     keys, wires, count = opened_pair(2 * kahe.GROUP)
     half = len(wires) // 2
     with pytest.raises(errors.Untrusted, match="noise"):
-        kahe.unmask(SMALL, PUBLIC, keys, wires[half:] + wires[:half], count, 2)
+        kahe.unmask(SMALL, PUBLIC, keys, b"".join((wires[half:], wires[:half])), count, 2)
 
 
 def test_a_missing_mask_and_a_missing_secret_are_noticed():

@@ -79,7 +79,7 @@ class SecAgg:
         self._terms = terms
         self._options = secagg.secagg_of(terms)
         self._length = length_of(terms.layout)
-        self._sums: tuple[tuple[Any, ...], list[tuple[Sums, list[int], bytes]]] | None = None
+        self._sums: tuple[tuple[Any, ...], list[tuple[Sums, list[int], memoryview]]] | None = None
 
     # parameters and keys
 
@@ -177,7 +177,7 @@ class SecAgg:
         """What the updates of each cohort add up to. Raises `Untrusted`."""
         return tuple(sums for sums, _, _ in self._combined(state, fetch))
 
-    def _combined(self, state: State, fetch: Fetch) -> list[tuple[Sums, list[int], bytes]]:
+    def _combined(self, state: State, fetch: Fetch) -> list[tuple[Sums, list[int], memoryview]]:
         """For each cohort: its sums by digest, the product of its ciphertexts, the sum of its masked updates."""
         groups = cohorts.split(state)
         name = state.domain, state.round, state.current.set_root, groups
@@ -185,9 +185,9 @@ class SecAgg:
             self._sums = name, [self._sum(state, sorted(group), fetch) for group in groups]
         return self._sums[1]
 
-    def _sum(self, state: State, group: Sequence[int], fetch: Fetch) -> tuple[Sums, list[int], bytes]:
+    def _sum(self, state: State, group: Sequence[int], fetch: Fetch) -> tuple[Sums, list[int], memoryview]:
         parameters = self._parameters(state, fetch)
-        elements, masked = self._product(state, group, fetch), b""
+        elements, masked = self._product(state, group, fetch), memoryview(b"")
         if self._masked:
             running = kahe.Accumulator(self._mask(state), self._length)
             for id in group:
@@ -392,7 +392,9 @@ class SecAgg:
                 findings.append(f"the sum of cohort {k} is spoiled: {e}")
         return Opened(tuple(sums), _secret(opening, plaintexts), tuple(findings))
 
-    def _unmasked(self, state: State, key: NDArray[np.int64], masked: bytes, count: int) -> NDArray[np.int64]:
+    def _unmasked(
+        self, state: State, key: NDArray[np.int64], masked: memoryview, count: int
+    ) -> NDArray[np.int64]:
         return kahe.unmask(self._mask(state), secagg.mask_seed(state), key, masked, self._length, count)
 
     def secret(self, state: State, round: int, halves: Sequence[Half], fetch: Fetch) -> bytes:

@@ -55,13 +55,13 @@ class Accumulator:
             raise _not_residues(f"mask {excess.index(max(excess)) + 1} of {len(wires)}")
         self.contributions += len(wires)
 
-    def sum_bytes(self) -> bytes:
+    def sum_bytes(self) -> memoryview:
         """The sum modulo p: a wire."""
         out = np.empty(wire_bytes(self._parameters, self._count), np.uint8)
         for group in groups(self._sums.size):
             found = part(out, group, self._parameters.width)
             self._kernel.reduce(self._sums[group], self._parameters.prime, found)
-        return out.tobytes()
+        return out.data
 
     def _take_back(self, arrays: Sequence[NDArray[np.uint8]]) -> None:
         for group in groups(self._sums.size):
@@ -74,7 +74,7 @@ class Accumulator:
 
 def sum_chunks(
     parameters: Parameters, count: int, sources: Sequence[BinaryIO], *, kernel: Kernel | None = None
-) -> Iterator[bytes]:
+) -> Iterator[memoryview]:
     """The reduced sum of many wires, read piece by piece, in memory that does not grow with `count`.
 
     Raises `Untrusted` where a wire is too short, too long or has a coefficient that is no residue.
