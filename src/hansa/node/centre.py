@@ -100,8 +100,12 @@ class Centre:
         return self.records.record(view, state.round, RecordKind.OPENING, digest)
 
     def _others(self, state: State) -> Mapping[int, bytes]:
-        """What else than the accepted opening colleagues answer in the running round."""
+        """What else than the accepted opening colleagues answer in the running round.
+
+        Whom a motion excluded is not asked: else its word could keep all others from answering for ever.
+        """
         colleagues = set(secagg.parties(self.terms, state).colleagues(self.me.id)) - {self.me.id}
+        colleagues = {i for i in colleagues if state.members[i].address not in state.excluded}
         return answers.contrary(self.world, state, colleagues, state.current.result)
 
     def _refuse(self, view: View, why: str) -> bool:

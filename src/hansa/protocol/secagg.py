@@ -75,9 +75,13 @@ def about(kind: RecordKind, id: int) -> int:
 
 def latest(state: State, kind: int, id: int, before: int | None = None) -> tuple[int, bytes] | None:
     """Round and digest of the newest record, by its round, of those before round `before` that came in time."""
+    return max(_timely(state, kind, id, before), default=None, key=lambda r: r[0])
+
+
+def _timely(state: State, kind: int, id: int, before: int | None) -> list[tuple[int, bytes]]:
+    """Records before round `before` that came in the round that they name."""
     records = [r for r in state.recorded.get((kind, id), ()) if (kind, id, r[0]) not in state.belated]
-    found = [r for r in records if before is None or r[0] < before]
-    return max(found, default=None, key=lambda r: r[0])
+    return [r for r in records if before is None or r[0] < before]
 
 
 def setup(state: State, parties: Parties) -> bytes | None:
@@ -85,15 +89,17 @@ def setup(state: State, parties: Parties) -> bytes | None:
     return record_of(state, 0, RecordKind.SETUP, parties.centres[0]) if parties.centres else None
 
 
-def certified(state: State, parties: Parties, id: int) -> bytes | None:
-    """Digest of the public key that counts for a member in the running round.
+def certified(state: State, parties: Parties, id: int, round: int | None = None) -> bytes | None:
+    """Digest of the public key that counts for a member in a round; in the running one, if none is given.
 
-    The member recorded it itself: no key centre can put a key of its own making in a member's place.
+    It is the last that the member recorded itself, of those that a key centre certified: no key centre can put a key
+    of its own making in a member's place, nor bring back one that the member gave up.
     """
-    found = (latest(state, about(RecordKind.CERTIFICATE, id), c, state.round or 1) for c in parties.centres)
-    newest = max((f for f in found if f is not None), default=None)
-    own = {digest for _, digest in state.recorded.get((RecordKind.KEY, id), ())}
-    return newest[1] if newest and newest[1] in own else None
+    before = round or state.round or 1
+    kind = about(RecordKind.CERTIFICATE, id)
+    good = {digest for c in parties.centres for _, digest in _timely(state, kind, c, before)}
+    own = [r for r in _timely(state, RecordKind.KEY, id, before) if r[1] in good]
+    return max(own, default=(0, None), key=lambda r: r[0])[1]
 
 
 def uncertified(state: State, parties: Parties) -> frozenset[int]:

@@ -10,7 +10,9 @@ Everything here is bytes in, bytes out: who may be answered, and when, is decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,6 +33,7 @@ from hansa.records import Limits, Terms, Update
 
 _SETUP, _KEY, _UPLOAD = "hansa/secagg-setup/1", "hansa/secagg-key/1", "hansa/secagg-upload/1"
 _HALF, _ADMISSION = "hansa/secagg-half/1", "hansa/secagg-admission/1"
+_MASK = "hansa/secagg-mask/1"
 _REST = 4096
 """Bytes of an upload beside its ciphertexts, and more: what is longer is not even parsed."""
 
@@ -66,6 +69,10 @@ class _SealedHalf:
     grant: bytes
     wraps: Mapping[int, bytes]
     sealed: bytes
+
+
+class _NotLetIn(errors.Untrusted):
+    """What was to let a member in does not open: not the fault of the half's author."""
 
 
 class SecAgg:
@@ -125,8 +132,9 @@ class SecAgg:
         values, draws = self._weighted(update), self._draws(f"upload/{state.round}")
         wire, fields = b"", values
         if self._masked:
-            secret = kahe.draw_secret(draws)
-            wire = bytes(kahe.mask(self._mask(state), secagg.mask_seed(state), secret, values, draws))
+            fresh = self._hedged(state, values, draws)
+            secret = kahe.draw_secret(fresh)
+            wire = bytes(kahe.mask(self._mask(state), secagg.mask_seed(state), secret, values, fresh))
             fields = secret.astype(np.int32)
         name = encoding.digest(wire) if wire else _NONE
         key = secagg.certified(state, self._parties(state), self._id)
@@ -139,11 +147,30 @@ class SecAgg:
         blob = encoding.encode([_UPLOAD, state.domain, state.round, self._id, key, name, *data])
         return Sealed(blob, (wire,) if wire else ())
 
+    def _hedged(self, state: State, values: NDArray[np.int32], draws: sealing.Entropy) -> sealing.Entropy:
+        """Entropy of one mask, hashed also from the own key and what is masked.
+
+        So no secret serves for two masks even where randomness repeats, as after a restart from a copy of a machine.
+        """
+        parts = state.domain, state.round, self._private_key, encoding.digest(values.data), draws(32)
+        seed = encoding.encode([_MASK, *parts])
+        pieces = iter(range(2**63))
+        return lambda n: hashlib.shake_256(seed + next(pieces).to_bytes(8, "big")).digest(n)
+
     def check(self, state: State, member: int, blob: bytes, fetch: Fetch) -> None:
         """Hold a member's upload against its commitment: right key, proof of knowledge, a well-formed mask.
 
         Raises `Untrusted`.
         """
+        if secagg.weight(self._terms.aggregation, state, member) < 1:
+            # A cohort of nothing else would divide by zero.
+            raise errors.Untrusted("the update claims to come from no examples")
+        upload = self._proven_upload(state, member, blob, fetch)
+        if self._masked:
+            kahe.check_wire(self._mask(state), self._length, fetch(upload.wire))
+
+    def _proven_upload(self, state: State, member: int, blob: bytes, fetch: Fetch) -> _Upload:
+        """An upload whose sender knows what it encrypted, for this round. Raises `Untrusted`."""
         commit = state.current.commits[member]
         if commit.base != state.version:
             raise errors.Untrusted("trained on another model than the one that stands", digest=commit.digest)
@@ -160,8 +187,7 @@ class SecAgg:
             if len(_PROVEN) >= _PROVEN_LIMIT:
                 _PROVEN.clear()
             _PROVEN.add(name)
-        if self._masked:
-            kahe.check_wire(self._mask(state), self._length, fetch(upload.wire))
+        return upload
 
     def references(self, blob: bytes) -> tuple[bytes, ...]:
         """The masked update that an upload names; the sealed halves that a set-up does. Raises `Untrusted`."""
@@ -212,11 +238,14 @@ class SecAgg:
     def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Fetch) -> bytes:
         """The own half of an opening, with its proof, sealed to `readers` and to the own group.
 
-        The products are made here from the store. Raises `Untrusted` if they are not those of the opening.
+        The products are made here from the store, of uploads that are proven to be of this round: who got others into
+        V, copies of earlier ones at worst, gets no half. Raises `Untrusted` if they are not those of the opening.
         """
         parameters = self._parameters(state, fetch)
         half, body = self._own_half(state, fetch), []
         for k, sums in enumerate(opening.cohorts):
+            for id in sums.members:
+                self._proven_upload(state, id, fetch(state.current.commits[id].digest), fetch)
             elements = self._product(state, sums.members, fetch)
             data = _write_elements(parameters, elements)
             if encoding.digest(data) != sums.keys:
@@ -287,7 +316,7 @@ class SecAgg:
 
     def _read_half(self, state: State, blob: bytes, side: dt.Side) -> _SealedHalf:
         """A half as it lies in the store. Raises `Untrusted`."""
-        _, domain, round, said, *rest = _fields(blob, _HALF, 8, limit=self._limits.blob)
+        _, domain, round, said, *rest = _fields(blob, _HALF, 8, limit=self._half_limit(state))
         opening, grant, wraps, sealed = rest
         pairs: list[Any] = wraps if isinstance(wraps, list) else [None]
         sound = (domain, said) == (state.domain, int(side)) and isinstance(round, int)
@@ -298,6 +327,14 @@ class SecAgg:
         ):
             raise _malformed("half of an opening", blob)
         return _SealedHalf(round, opening, grant, dict(pairs), sealed)
+
+    def _half_limit(self, state: State) -> int:
+        """Bytes that no half of an opening reaches: what is longer is not even parsed.
+
+        For each number of a cohort three times the at most 62 bits of its field; keys wrapped for every id.
+        """
+        most = (32 * self._fields + _REST << cohorts.DOUBLINGS) + self._options.modulus * len(state.members)
+        return min(most + _REST, self._limits.blob)
 
     def _answers(
         self, state: State, half: Half, opening: Opening, fetch: Fetch
@@ -311,14 +348,7 @@ class SecAgg:
         if (found.round, found.opening) != (opening.round, name):
             raise errors.Untrusted("it answers another opening")
         context = _sealed_context(state.domain, found.round, side, name)
-        wrapped = found.wraps.get(self._id) or self._admitted(state, half)
-        if wrapped is None:
-            raise errors.Unavailable(
-                f"the opening of round {opening.round} was not sealed to this member",
-                hint="Only those that took part in a round open it; others ask to be let in (re-entry).",
-            )
-        key = dt.unwrap_key(parameters, self._weak_key(state, fetch), wrapped, context)
-        limit = self._limits.blob
+        key, limit = self._content_key(state, half, found, context, fetch), self._half_limit(state)
         body = encoding.decode(sealing.open_sealed(found.sealed, key, context, limit=limit), limit=limit)
         try:
             read = [(_read_elements(parameters, data), bytes(memoryview(answer))) for data, answer in body]
@@ -332,17 +362,42 @@ class SecAgg:
             for k, (elements, answer) in enumerate(read)
         ]
 
-    def _admitted(self, state: State, half: Half) -> bytes | None:
-        """The key of a half as it was wrapped to this member afterwards."""
+    def _content_key(
+        self, state: State, half: Half, found: _SealedHalf, context: bytes, fetch: Fetch
+    ) -> bytes:
+        """The key of a half that was sealed to this member, at once or when it was let in.
+
+        Raises `Unavailable` if it was not, `Untrusted` where its author wrapped another, `_NotLetIn` where those did
+        that were to let it in.
+        """
+        parameters, own = self._parameters(state, fetch), self._weak_key(state, fetch)
+        certified = secagg.certified(state, self._parties(state), self._id, found.round)
+        # A half that was sealed to a key which this member has given up since is nobody's fault.
+        if (
+            self._id in found.wraps
+            and certified is not None
+            and own.public == self._public(state, self._id, certified, fetch)
+        ):
+            return dt.unwrap_key(parameters, own, found.wraps[self._id], context)
+        admitted = list(self._admitted(state, half))
+        for wrapped in admitted:
+            with suppress(errors.Untrusted):
+                return dt.unwrap_key(parameters, own, wrapped, context)
+        if admitted:
+            raise _NotLetIn(
+                f"what was to let this member in to the opening of round {found.round} does not open"
+            )
+        raise errors.Unavailable(
+            f"the opening of round {found.round} was not sealed to this member",
+            hint="Only those that took part in a round open it; others ask to be let in (re-entry).",
+        )
+
+    def _admitted(self, state: State, half: Half) -> Iterator[bytes]:
+        """Keys of a half as they were wrapped to this member afterwards."""
         for admission in half.admissions:
-            try:
-                fields = _fields(admission, _ADMISSION, 5, limit=self._limits.record)
-            except errors.Untrusted:
-                continue
-            about = [state.domain, encoding.digest(half.blob), self._id]
-            if fields[1:4] == about and isinstance(fields[4], bytes):
-                return fields[4]
-        return None
+            with suppress(errors.Untrusted):
+                self.check_admission(state, half, admission, self._id)
+                yield encoding.decode(admission, limit=self._limits.record)[4]
 
     def _plaintexts(
         self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch
@@ -359,7 +414,7 @@ class SecAgg:
                 continue
             try:
                 right[side] = self._answers(state, half, opening, fetch)
-            except errors.Unavailable as e:
+            except (errors.Unavailable, _NotLetIn) as e:
                 why.append(e)
             except errors.Untrusted as e:
                 text = f"the {_NAMES[side]}'s half of the opening of round {opening.round} is wrong"
@@ -465,6 +520,9 @@ class SecAgg:
                 f"no key centre has certified the public key of member {id}",
                 hint="What is certified in a round counts from the next one on.",
             )
+        return self._public(state, id, digest, fetch)
+
+    def _public(self, state: State, id: int, digest: bytes, fetch: Fetch) -> int:
         return _read_key(self._parameters(state, fetch), state.domain, id, fetch(digest))
 
     def _weak_key(self, state: State, fetch: Fetch) -> dt.WeakKey:
@@ -527,10 +585,11 @@ def _dealt(data: bytes) -> dict[dt.Side, tuple[bytes, bytes]]:
     """Digests of grant and blob of each half. Raises `Untrusted`."""
     _, _, _, halves = _fields(data, _SETUP, 4, limit=256 * 1024)
     try:
-        found = {dt.Side(side): (bytes(grant), bytes(blob)) for side, grant, blob in halves}
+        found = {dt.Side(side): (grant, blob) for side, grant, blob in halves}
     except (TypeError, ValueError) as e:
         raise _malformed("set-up", data) from e
-    if found.keys() != set(dt.Side) or any(len(digest) != 32 for pair in found.values() for digest in pair):
+    digests = [digest for pair in found.values() for digest in pair]
+    if found.keys() != set(dt.Side) or not all(isinstance(d, bytes) and len(d) == 32 for d in digests):
         raise _malformed("set-up", data)
     return found
 
