@@ -11,7 +11,15 @@ from hansa import errors
 from hansa.app import TrainResult, TrainTask
 from hansa.protocol import secagg
 from hansa.protocol.model import to_arrays
-from hansa.records import AggregationTerms, GovernanceTerms, Phase, RecordKind, SelectionTerms, Training
+from hansa.records import (
+    AggregationTerms,
+    GovernanceTerms,
+    Phase,
+    RecordKind,
+    Release,
+    SelectionTerms,
+    Training,
+)
 
 
 @pytest.mark.parametrize("mode", ["masked", "direct"])
@@ -93,6 +101,27 @@ def test_a_newcomer_is_let_in_after_its_key_is_certified() -> None:
     # It joined in round 6, its key counts from round 7, where it asked for the model of round 6.
     assert [round for round, _ in made.state.recorded[RecordKind.REENTRY, 6]] == [6]
     assert made.state.contributed[6] == (2, 8)
+
+
+def test_the_last_model_goes_also_to_who_took_part_in_enough_rounds() -> None:
+    """Members 5 and 6 are away when the last model is made; one took part in two rounds of four, the other in one."""
+    made = summed(7, rounds=4, release=Release(min_share=0.6))
+    fifth, sixth = made.nodes[5:7]
+    until_final(made, 1)
+    made.nodes.remove(sixth)
+    until_final(made, 2)
+    made.nodes.remove(fifth)
+    until_final(made, 3)
+    assert secagg.entitled(made.terms, made.state, 5)
+    assert not secagg.entitled(made.terms, made.state, 6)
+    assert not secagg.opens(made.terms, made.state, 5)
+    made.run()
+    assert (made.state.version, made.state.model_set) == (4, frozenset(range(5)))
+    assert any([n.step() for n in made.nodes]), "the last model is released"
+    assert [secagg.opens(made.terms, made.state, i) for i in range(7)] == [True] * 6 + [False]
+    assert fifth.openings.standing(made.state).digest == made.state.model
+    with pytest.raises(errors.Unavailable, match="not sealed to this member"):
+        sixth.openings.standing(made.state)
 
 
 class Poisoner(tiny.TinyTrainer):
