@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -515,17 +514,12 @@ def regranted(good: Sealed, grant: bytes) -> Sealed:
 
 
 def for_another(made: Federation, good: Sealed) -> Sealed:
-    return sealed(made, good.update, [stand_in(3)])
-
-
-def stand_in(id: int) -> Any:
-    """As much of a host as members need to seal to its enclave."""
-    return SimpleNamespace(candidate=(id, enclaves.member(id).seat.key))
+    return sealed(made, good.update, [enclaves.stand_in(3)])
 
 
 CASES = [
     (flaw, name)
-    for flaw, cases in member_payloads(Federation(), [stand_in(0), stand_in(1)]).items()
+    for flaw, cases in member_payloads(Federation(), [enclaves.stand_in(0), enclaves.stand_in(1)]).items()
     for name in cases
 ]
 
