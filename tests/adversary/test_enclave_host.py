@@ -24,6 +24,7 @@ from tests.enclaves import (
     Host,
     Sealed,
     manifest_of,
+    opened,
     payload_bytes,
     sealed,
     terms_of,
@@ -31,13 +32,14 @@ from tests.enclaves import (
 
 import hansa
 from hansa import encoding, errors
+from hansa.crypto import sealing
 from hansa.enclave import messages as msg
 from hansa.enclave import rounds
 from hansa.enclave.messages import Code
 from hansa.enclave.serving import serve
 from hansa.node.enclosure import Rejected
 from hansa.protocol import tee
-from hansa.protocol.contexts import readers_digest
+from hansa.protocol.contexts import readers_digest, update_context
 from hansa.protocol.tee import Flaw, Manifest
 from hansa.records import Tee, Training
 
@@ -274,9 +276,17 @@ def test_rosters_cannot_be_skipped_taken_back_or_forked(made: Federation, host: 
     refused(Code.ROSTER, change, replace(one, version=2))
     refused(Code.ROSTER, change, replace(one, federation=b"g" * 32))
     change(one)
-    for roster in (made.roster, one, other):
+    for roster in (made.roster, one, other, replace(two, previous=other.digest)):
         refused(Code.ROSTER, change, roster)
     assert host.attest(b"n" * 32).roster == one.digest
+
+
+@pytest.mark.parametrize("seats", [[0, 2, 1, 3], [0, 1, 1, 2], []])
+def test_a_roster_that_is_none_is_refused_whoever_signed(
+    made: Federation, host: Host, seats: list[int]
+) -> None:
+    roster = following(made, seats=tuple(made.roster.seats[i] for i in seats))
+    refused(Code.ROSTER, host.enclosure.change, roster, made.signed("Roster", 1, roster.digest, range(5)))
 
 
 def test_who_was_voted_out_signs_no_more(made: Federation, host: Host) -> None:
@@ -438,6 +448,7 @@ def test_a_base_sealed_to_others_does_not_open(made: Federation, host: Host) -> 
     with pytest.raises(Rejected) as e:
         host.enclosure.base(output.blob, author=0, readers=readers, grant=output.grant)
     assert e.value.code == Code.BASE
+    host.enclosure.base(opened(made, output, other, 0))
 
 
 # Payloads that were committed like this: the member's doing
@@ -497,6 +508,8 @@ def member_payloads(made: Federation, hosts: list[Host]) -> dict[Flaw, dict[str,
             "whose grant is none": regranted(good, b"no grant"),
             "whose grant is cut": regranted(good, good.grant[:-1]),
             "for another enclave": for_another(made, good),
+            "shared with one candidate only": shared_with(made, good, hosts, 0),
+            "shared with the other only": shared_with(made, good, hosts, 1),
         },
         Flaw.NORM: {
             "of not-a-numbers": sealed(
@@ -509,12 +522,28 @@ def member_payloads(made: Federation, hosts: list[Host]) -> dict[Flaw, dict[str,
     }
 
 
-def regranted(good: Sealed, grant: bytes) -> Sealed:
-    return replace(good, grant=grant, blob=good.blob[:4] + encoding.digest(grant) + good.blob[36:])
+def regranted(good: Sealed, grant: bytes, secret: bytes = b"s" * 32) -> Sealed:
+    """The same update under another grant."""
+    u = good.update
+    plain = payload_bytes(Federation(), u)
+    context = update_context(FEDERATION, u.round, u.member, u.version)
+    blob = sealing.seal(plain, secret, encoding.digest(grant), context, entropy=enclaves.entropy("salt"))
+    return Sealed(blob, grant, u)
 
 
 def for_another(made: Federation, good: Sealed) -> Sealed:
     return sealed(made, good.update, [enclaves.stand_in(3)])
+
+
+def shared_with(made: Federation, good: Sealed, hosts: list[Host], alone: int) -> Sealed:
+    """The right context, the right wrap for one candidate, and another key in that of the other."""
+    readers = tee.sealed_to(tuple(h.candidate for h in hosts))
+    bound = sealing.grant_context(FEDERATION, readers_digest(readers), 1)
+    secret = enclaves.entropy("secret", 1, 1)(32)
+    wrong = {
+        id: key if i == alone else enclaves.member(70).seat.key for i, (id, key) in enumerate(readers.items())
+    }
+    return regranted(good, sealing.make_grant(secret, wrong, bound), secret)
 
 
 CASES = [
@@ -613,6 +642,17 @@ def test_no_bytes_make_it_say_more_than_a_code(data: bytes, at: int, bit: int) -
     begin[at % len(begin)] ^= 1 << bit
     for bytes_ in (data, bytes(begin) + data, begun(Federation()) + data):
         assert all(isinstance(a, msg.Refused | msg.Done) for a in answers(bytes_))
+
+
+def test_a_long_message_is_refused_before_it_is_read() -> None:
+    class Source(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert 0 <= size <= msg.LIMIT
+            return super().read(size)
+
+    sink = BytesIO()
+    serve(Source(struct.pack(">I", msg.LIMIT + 1)), sink, *READY)
+    assert sink.getvalue().endswith(msg.encode(msg.Refused(Code.MALFORMED)))
 
 
 def test_a_payload_cut_short_ends_the_enclave(made: Federation, host: Host) -> None:

@@ -62,6 +62,13 @@ def test_the_result_is_that_of_plaintext_bit_for_bit(rule: str, optimizer: str) 
     assert output.result.invalid == ()
 
 
+def test_ties_go_to_the_lower_id_in_whatever_order_payloads_come() -> None:
+    made = Federation(terms_of(aggregation=AggregationTerms(rule="krum", malicious=1)))
+    updates = {id: made.update(id, np.eye(LENGTH)[id] * 100) for id in made.members}
+    output = run(made, made.host(), updates, order=[3, 1, 4, 0, 2])
+    assert output.result.result == made.plain(updates).digest
+
+
 def test_an_enclave_process_gives_the_same() -> None:
     made = Federation()
     host = made.host(process=True)
