@@ -1,1 +1,1 @@
-"""Schemes: how updates are protected on their way, one file each, exporting `create`."""
+"""Schemes: how updates are protected on their way. One file each exports `create`; blobs of secagg have one more."""

@@ -11,9 +11,8 @@ Everything here is bytes in, bytes out: who may be answered, and when, is decide
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -30,45 +29,10 @@ from hansa.protocol.model import parameters as length_of
 from hansa.protocol.secagg import Opening, Parties, Sums
 from hansa.protocol.state import State
 from hansa.records import Limits, Terms, Update
+from hansa.schemes import secagg_blobs as blobs
 
-_SETUP, _KEY, _UPLOAD = "hansa/secagg-setup/1", "hansa/secagg-key/1", "hansa/secagg-upload/1"
-_HALF, _ADMISSION = "hansa/secagg-half/1", "hansa/secagg-admission/1"
 _MASK = "hansa/secagg-mask/1"
-_REST = 4096
-"""Bytes of an upload beside its ciphertexts, and more: what is longer is not even parsed."""
-
 _NAMES = {dt.Side.KEY_CENTRE: "key centre", dt.Side.SERVER: "server"}
-_NONE = bytes(32)
-"""Digest of the masked sum in direct mode, where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """The parameters, and where the sealed halves lie: digests of grant and blob, by side."""
-
-    parameters: dt.Parameters
-    halves: Mapping[dt.Side, tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Upload:
-    """A member's upload: its key, the digest of its masked update, ciphertexts and proof."""
-
-    key: bytes
-    wire: bytes
-    ciphertexts: bytes
-    proof: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _SealedHalf:
-    """A half as it lies in the store: what it answers, keys wrapped by reader, the sealed answer."""
-
-    round: int
-    opening: bytes
-    grant: bytes
-    wraps: Mapping[int, bytes]
-    sealed: bytes
 
 
 class _NotLetIn(errors.Untrusted):
@@ -96,7 +60,10 @@ class SecAgg:
         made = dt.set_up(self._options.modulus, self._draws("setup"), mode)
         parties, halves, attachments = self._parties(state), [], []
         for half, group in ((made.key_centre, parties.centres), (made.server, parties.servers)):
-            secret, context = self._entropy(f"half/{half.side}", 32), _half_context(state.domain, half.side)
+            secret, context = (
+                self._entropy(f"half/{half.side}", 32),
+                blobs.half_context(state.domain, half.side),
+            )
             grant = sealing.make_grant(secret, {i: state.members[i].key for i in group}, context)
             data = dt.write_half(made.parameters, half)
             name = encoding.digest(grant)
@@ -104,7 +71,7 @@ class SecAgg:
             blob = sealing.seal(data, secret, name, context, entropy=draws)
             halves.append([int(half.side), name, encoding.digest(blob)])
             attachments += [grant, blob]
-        fields = [_SETUP, state.domain, dt.write_parameters(made.parameters), halves]
+        fields = [blobs.SETUP, state.domain, dt.write_parameters(made.parameters), halves]
         return Sealed(encoding.encode(fields), tuple(attachments))
 
     def check_setup(self, state: State, fetch: Fetch) -> None:
@@ -114,15 +81,15 @@ class SecAgg:
     def public_key(self, state: State, fetch: Fetch) -> bytes:
         """The own public key with its proof of possession; the same bytes whenever it is asked for."""
         parameters, key = self._parameters(state, fetch), self._weak_key(state, fetch)
-        context = _key_context(state.domain, self._id)
+        context = blobs.key_context(state.domain, self._id)
         # The proof's nonce comes from the trapdoor, so that nothing random is needed.
         proof = dt.prove_possession(parameters, key, context, bytes)
-        fields = [_KEY, state.domain, self._id, dt.write_public(parameters, key.public)]
+        fields = [blobs.KEY, state.domain, self._id, dt.write_public(parameters, key.public)]
         return encoding.encode([*fields, dt.write_possession(parameters, proof)])
 
     def check_key(self, state: State, member: int, blob: bytes, fetch: Fetch) -> None:
         """Whether a public key is a member's own. Raises `Untrusted`."""
-        _read_key(self._parameters(state, fetch), state.domain, member, blob)
+        blobs.read_key(self._parameters(state, fetch), state.domain, member, blob)
 
     # uploads
 
@@ -136,15 +103,15 @@ class SecAgg:
             secret = kahe.draw_secret(fresh)
             wire = bytes(kahe.mask(self._mask(state), secagg.mask_seed(state), secret, values, fresh))
             fields = secret.astype(np.int32)
-        name = encoding.digest(wire) if wire else _NONE
+        name = encoding.digest(wire) if wire else blobs.NONE
         key = secagg.certified(state, self._parties(state), self._id)
         assert key is not None
-        context = _upload_context(state, self._id, update.version, key, name)
+        context = blobs.upload_context(state, self._id, update.version, key, name)
         ciphertexts, proof = dt.encrypt_and_prove(
             parameters, public, dt.pack(self._packing(state, parameters), fields), context, draws
         )
         data = dt.write_ciphertexts(parameters, ciphertexts), dt.write_knowledge(parameters, proof)
-        blob = encoding.encode([_UPLOAD, state.domain, state.round, self._id, key, name, *data])
+        blob = encoding.encode([blobs.UPLOAD, state.domain, state.round, self._id, key, name, *data])
         return Sealed(blob, (wire,) if wire else ())
 
     def _hedged(self, state: State, values: NDArray[np.int32], draws: sealing.Entropy) -> sealing.Entropy:
@@ -169,7 +136,7 @@ class SecAgg:
         if self._masked:
             kahe.check_wire(self._mask(state), self._length, fetch(upload.wire))
 
-    def _proven_upload(self, state: State, member: int, blob: bytes, fetch: Fetch) -> _Upload:
+    def _proven_upload(self, state: State, member: int, blob: bytes, fetch: Fetch) -> blobs.Upload:
         """An upload whose sender knows what it encrypted, for this round. Raises `Untrusted`."""
         commit = state.current.commits[member]
         if commit.base != state.version:
@@ -177,7 +144,7 @@ class SecAgg:
         upload = self._upload(state, member, blob, fetch)
         parameters = self._parameters(state, fetch)
         public = self._certified(state, member, fetch)
-        context = _upload_context(state, member, commit.base, upload.key, upload.wire)
+        context = blobs.upload_context(state, member, commit.base, upload.key, upload.wire)
         count = self._packing(state, parameters).plaintexts(self._fields)
         name = encoding.digest(encoding.encode([context, count, commit.digest, public.to_bytes(1024, "big")]))
         if name not in _PROVEN:
@@ -191,11 +158,7 @@ class SecAgg:
 
     def references(self, blob: bytes) -> tuple[bytes, ...]:
         """The masked update that an upload names; the sealed halves that a set-up does. Raises `Untrusted`."""
-        value = encoding.decode(blob, limit=self._limits.blob)
-        if isinstance(value, list) and value[:1] == [_SETUP]:
-            return tuple(digest for pair in _dealt(blob).values() for digest in pair)
-        wire = _fields(blob, _UPLOAD, 8, limit=self._limits.blob)[5]
-        return (wire,) if isinstance(wire, bytes) and wire != _NONE else ()
+        return blobs.references(blob, limit=self._limits.blob)
 
     # sums
 
@@ -220,8 +183,8 @@ class SecAgg:
                 upload = self._upload(state, id, fetch(state.current.commits[id].digest), fetch)
                 running.add(fetch(upload.wire))
             masked = running.sum_bytes()
-        name = encoding.digest(masked) if masked else _NONE
-        keys = encoding.digest(_write_elements(parameters, elements))
+        name = encoding.digest(masked) if masked else blobs.NONE
+        keys = encoding.digest(blobs.write_elements(parameters, elements))
         return Sums(tuple(group), name, keys), elements, masked
 
     def _product(self, state: State, group: Iterable[int], fetch: Fetch) -> list[int]:
@@ -247,12 +210,12 @@ class SecAgg:
             for id in sums.members:
                 self._proven_upload(state, id, fetch(state.current.commits[id].digest), fetch)
             elements = self._product(state, sums.members, fetch)
-            data = _write_elements(parameters, elements)
+            data = blobs.write_elements(parameters, elements)
             if encoding.digest(data) != sums.keys:
                 raise errors.Untrusted(
                     "the opening names another product of ciphertexts than the store gives"
                 )
-            context = _answer_context(opening, k)
+            context = blobs.answer_context(opening, k)
             draws = self._draws(f"answer/{state.round}/{k}")
             answer = dt.raise_to_half(parameters, elements, half, context, draws)
             body.append([data, dt.write_answer(parameters, answer)])
@@ -269,14 +232,14 @@ class SecAgg:
     ) -> bytes:
         draws = self._draws(f"seal-half/{state.round}")
         name = secagg.name_of(opening)
-        key, context = draws(32), _sealed_context(state.domain, opening.round, side, name)
+        key, context = draws(32), blobs.sealed_context(state.domain, opening.round, side, name)
         parties = self._parties(state)
         keyed = [id for id in sorted(readers) if secagg.certified(state, parties, id) is not None]
         wraps = [[id, self._wrap(state, id, key, context, fetch, draws)] for id in keyed]
         group = parties.colleagues(self._id)
         grant = sealing.make_grant(key, {i: state.members[i].key for i in group}, context)
         sealed = sealing.seal(body, key, encoding.digest(grant), context, entropy=draws)
-        fields = [_HALF, state.domain, opening.round, int(side), name, grant, wraps, sealed]
+        fields = [blobs.HALF, state.domain, opening.round, int(side), name, grant, wraps, sealed]
         return encoding.encode(fields)
 
     def _wrap(
@@ -289,11 +252,11 @@ class SecAgg:
         """A blob that lets one more member read a half of the own group. Raises `Untrusted`."""
         side = self._side(state, self._id)
         found = self._read_half(state, half.blob, side)
-        context = _sealed_context(state.domain, found.round, side, found.opening)
+        context = blobs.sealed_context(state.domain, found.round, side, found.opening)
         key = sealing.open_grant(found.grant, self._id, self._private_key, context)
         draws = self._draws(f"admit/{found.round}/{member}")
         wrapped = self._wrap(state, member, key, context, fetch, draws)
-        return encoding.encode([_ADMISSION, state.domain, encoding.digest(half.blob), member, wrapped])
+        return encoding.encode([blobs.ADMISSION, state.domain, encoding.digest(half.blob), member, wrapped])
 
     def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
         """Who can open a half by their weak keys; its form and round need no key to be seen. Raises `Untrusted`."""
@@ -306,35 +269,21 @@ class SecAgg:
 
     def check_admission(self, state: State, half: Half, admission: bytes, member: int) -> None:
         """Whether an admission lets this member read this half; what is wrapped needs its key. Raises `Untrusted`."""
-        fields = _fields(admission, _ADMISSION, 5, limit=self._limits.record)
-        if fields[1:4] != [state.domain, encoding.digest(half.blob), member] or not isinstance(
-            fields[4], bytes
-        ):
-            raise errors.Untrusted(
-                "lets another member in, or into another half", digest=encoding.digest(admission)
-            )
+        blobs.read_admission(admission, state.domain, half.blob, member, limit=self._limits.record)
 
-    def _read_half(self, state: State, blob: bytes, side: dt.Side) -> _SealedHalf:
+    def _read_half(self, state: State, blob: bytes, side: dt.Side) -> blobs.SealedHalf:
         """A half as it lies in the store. Raises `Untrusted`."""
-        _, domain, round, said, *rest = _fields(blob, _HALF, 8, limit=self._half_limit(state))
-        opening, grant, wraps, sealed = rest
-        pairs: list[Any] = wraps if isinstance(wraps, list) else [None]
-        sound = (domain, said) == (state.domain, int(side)) and isinstance(round, int)
-        sound = sound and all(isinstance(field, bytes) for field in (opening, grant, sealed))
-        if not sound or not all(
-            isinstance(p, list) and len(p) == 2 and isinstance(p[0], int) and isinstance(p[1], bytes)
-            for p in pairs
-        ):
-            raise _malformed("half of an opening", blob)
-        return _SealedHalf(round, opening, grant, dict(pairs), sealed)
+        return blobs.read_half(blob, state.domain, side, limit=self._half_limit(state))
 
     def _half_limit(self, state: State) -> int:
         """Bytes that no half of an opening reaches: what is longer is not even parsed.
 
         For each number of a cohort three times the at most 62 bits of its field; keys wrapped for every id.
         """
-        most = (32 * self._fields + _REST << cohorts.DOUBLINGS) + self._options.modulus * len(state.members)
-        return min(most + _REST, self._limits.blob)
+        most = (32 * self._fields + blobs.REST << cohorts.DOUBLINGS) + self._options.modulus * len(
+            state.members
+        )
+        return min(most + blobs.REST, self._limits.blob)
 
     def _answers(
         self, state: State, half: Half, opening: Opening, fetch: Fetch
@@ -347,23 +296,25 @@ class SecAgg:
         found, name = self._read_half(state, half.blob, side), secagg.name_of(opening)
         if (found.round, found.opening) != (opening.round, name):
             raise errors.Untrusted("it answers another opening")
-        context = _sealed_context(state.domain, found.round, side, name)
+        context = blobs.sealed_context(state.domain, found.round, side, name)
         key, limit = self._content_key(state, half, found, context, fetch), self._half_limit(state)
         body = encoding.decode(sealing.open_sealed(found.sealed, key, context, limit=limit), limit=limit)
         try:
-            read = [(_read_elements(parameters, data), bytes(memoryview(answer))) for data, answer in body]
+            read = [
+                (blobs.read_elements(parameters, data), bytes(memoryview(answer))) for data, answer in body
+            ]
         except (TypeError, ValueError) as e:
-            raise _malformed("half of an opening", half.blob) from e
-        names = [encoding.digest(_write_elements(parameters, elements)) for elements, _ in read]
+            raise blobs.malformed("half of an opening", half.blob) from e
+        names = [encoding.digest(blobs.write_elements(parameters, elements)) for elements, _ in read]
         if names != [sums.keys for sums in opening.cohorts]:
             raise errors.Untrusted("it answers other products of ciphertexts than the opening's")
         return [
-            (elements, _proven(parameters, elements, answer, side, _answer_context(opening, k)))
+            (elements, _proven(parameters, elements, answer, side, blobs.answer_context(opening, k)))
             for k, (elements, answer) in enumerate(read)
         ]
 
     def _content_key(
-        self, state: State, half: Half, found: _SealedHalf, context: bytes, fetch: Fetch
+        self, state: State, half: Half, found: blobs.SealedHalf, context: bytes, fetch: Fetch
     ) -> bytes:
         """The key of a half that was sealed to this member, at once or when it was let in.
 
@@ -396,8 +347,8 @@ class SecAgg:
         """Keys of a half as they were wrapped to this member afterwards."""
         for admission in half.admissions:
             with suppress(errors.Untrusted):
-                self.check_admission(state, half, admission, self._id)
-                yield encoding.decode(admission, limit=self._limits.record)[4]
+                limit = self._limits.record
+                yield blobs.read_admission(admission, state.domain, half.blob, self._id, limit=limit)
 
     def _plaintexts(
         self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch
@@ -462,11 +413,11 @@ class SecAgg:
     def seal_model(self, state: State, secret: bytes, data: bytes) -> bytes:
         """The standing model, sealed under the secret of its opening."""
         draws = self._draws(f"release/{state.model_round}")
-        return sealing.seal(data, secret, state.model_evidence, _model_context(state), entropy=draws)
+        return sealing.seal(data, secret, state.model_evidence, blobs.model_context(state), entropy=draws)
 
     def open_model(self, state: State, secret: bytes, blob: bytes) -> bytes:
         """The reverse. Raises `Untrusted`."""
-        return sealing.open_sealed(blob, secret, _model_context(state), limit=self._limits.blob)
+        return sealing.open_sealed(blob, secret, blobs.model_context(state), limit=self._limits.blob)
 
     # what the terms say
 
@@ -504,11 +455,11 @@ class SecAgg:
     def _side(self, state: State, id: int) -> dt.Side:
         return dt.Side.KEY_CENTRE if id in self._parties(state).centres else dt.Side.SERVER
 
-    def _setup(self, state: State, fetch: Fetch) -> _Setup:
+    def _setup(self, state: State, fetch: Fetch) -> blobs.Setup:
         digest = secagg.setup(state, self._parties(state))
         if digest is None:
             raise errors.Unavailable("the key centre has not recorded its parameters yet")
-        return _read_setup(fetch(digest), state.domain, self._options.modulus)
+        return blobs.read_setup(fetch(digest), state.domain, self._options.modulus)
 
     def _parameters(self, state: State, fetch: Fetch) -> dt.Parameters:
         return self._setup(state, fetch).parameters
@@ -523,7 +474,7 @@ class SecAgg:
         return self._public(state, id, digest, fetch)
 
     def _public(self, state: State, id: int, digest: bytes, fetch: Fetch) -> int:
-        return _read_key(self._parameters(state, fetch), state.domain, id, fetch(digest))
+        return blobs.read_key(self._parameters(state, fetch), state.domain, id, fetch(digest))
 
     def _weak_key(self, state: State, fetch: Fetch) -> dt.WeakKey:
         return _weak_key(self._parameters(state, fetch), state.domain, self._private_key)
@@ -531,7 +482,7 @@ class SecAgg:
     def _own_half(self, state: State, fetch: Fetch) -> dt.Half:
         setup, side = self._setup(state, fetch), self._side(state, self._id)
         grant, blob = (fetch(digest) for digest in setup.halves[side])
-        context = _half_context(state.domain, side)
+        context = blobs.half_context(state.domain, side)
         secret = sealing.open_grant(grant, self._id, self._private_key, context)
         data = sealing.open_sealed(blob, secret, context, limit=self._limits.record)
         half = dt.read_half(setup.parameters, data)
@@ -539,23 +490,13 @@ class SecAgg:
             raise errors.Untrusted("the key centre dealt the wrong half")
         return half
 
-    def _upload(self, state: State, member: int, blob: bytes, fetch: Fetch) -> _Upload:
+    def _upload(self, state: State, member: int, blob: bytes, fetch: Fetch) -> blobs.Upload:
         """An upload of this round by this member, under the key that counts. Raises `Untrusted`."""
         parameters = self._parameters(state, fetch)
         size = 4 * parameters.size * self._packing(state, parameters).plaintexts(self._fields)
-        fields = _fields(blob, _UPLOAD, 8, limit=min(size + _REST, self._limits.blob))
-        key = secagg.certified(state, self._parties(state), member)
-        if fields[1:5] != [state.domain, state.round, member, key] or not all(
-            isinstance(f, bytes) for f in fields[4:]
-        ):
-            raise errors.Untrusted(
-                "is not the upload of this member for this round, under its certified key",
-                digest=encoding.digest(blob),
-            )
-        upload = _Upload(*fields[4:])
-        if len(upload.wire) != 32 or (upload.wire == _NONE) is self._masked:
-            raise _malformed("upload", blob)
-        return upload
+        said = [state.domain, state.round, member, secagg.certified(state, self._parties(state), member)]
+        limit = min(size + blobs.REST, self._limits.blob)
+        return blobs.read_upload(blob, said, masked=self._masked, limit=limit)
 
     def _draws(self, label: str) -> sealing.Entropy:
         """Entropy drawn piece by piece; a simulation derives each piece from its label."""
@@ -567,42 +508,6 @@ _PROVEN: set[bytes] = set()
 """Uploads whose proofs held in this process, whoever asked: what is proven depends on nothing but the bytes."""
 
 _PROVEN_LIMIT = 8192
-
-
-@lru_cache(maxsize=8)
-def _read_setup(data: bytes, domain: bytes, modulus: int) -> _Setup:
-    """The key centre's parameters, checked. Raises `Untrusted`."""
-    _, said, parameters, _ = _fields(data, _SETUP, 4, limit=256 * 1024)
-    found = _dealt(data)
-    if said != domain or not isinstance(parameters, bytes):
-        raise _malformed("set-up", data)
-    read = dt.read_parameters(parameters)
-    dt.check_parameters(read, modulus)
-    return _Setup(read, found)
-
-
-def _dealt(data: bytes) -> dict[dt.Side, tuple[bytes, bytes]]:
-    """Digests of grant and blob of each half. Raises `Untrusted`."""
-    _, _, _, halves = _fields(data, _SETUP, 4, limit=256 * 1024)
-    try:
-        found = {dt.Side(side): (grant, blob) for side, grant, blob in halves}
-    except (TypeError, ValueError) as e:
-        raise _malformed("set-up", data) from e
-    digests = [digest for pair in found.values() for digest in pair]
-    if found.keys() != set(dt.Side) or not all(isinstance(d, bytes) and len(d) == 32 for d in digests):
-        raise _malformed("set-up", data)
-    return found
-
-
-@lru_cache(maxsize=2048)
-def _read_key(parameters: dt.Parameters, domain: bytes, member: int, blob: bytes) -> int:
-    """A member's public key whose possession is proven. Raises `Untrusted`."""
-    _, said, id, public, proof = _fields(blob, _KEY, 5, limit=64 * 1024)
-    if (said, id) != (domain, member) or not isinstance(public, bytes) or not isinstance(proof, bytes):
-        raise _malformed(f"public key of member {member}", blob)
-    h = dt.read_public(parameters, public)
-    dt.check_possession(parameters, h, dt.read_possession(parameters, proof), _key_context(domain, member))
-    return h
 
 
 @lru_cache(maxsize=2048)
@@ -640,52 +545,6 @@ def _secret(opening: Opening, plaintexts: Sequence[list[int] | errors.Untrusted]
     return encoding.digest(
         encoding.encode(["hansa/secagg-release/1", opening.federation, opening.round, numbers])
     )
-
-
-def _write_elements(parameters: dt.Parameters, elements: Iterable[int]) -> bytes:
-    return b"".join(int(t).to_bytes(2 * parameters.size, "big") for t in elements)
-
-
-def _read_elements(parameters: dt.Parameters, data: bytes) -> tuple[int, ...]:
-    size = 2 * parameters.size
-    if not isinstance(data, bytes) or len(data) % size:
-        raise ValueError("elements have another size")
-    return tuple(int.from_bytes(data[at : at + size], "big") for at in range(0, len(data), size))
-
-
-def _fields(data: bytes, kind: str, count: int, *, limit: int) -> list[Any]:
-    value = encoding.decode(data, limit=limit)
-    if not isinstance(value, list) or len(value) != count or value[0] != kind:
-        raise _malformed(kind, data)
-    return value
-
-
-def _malformed(what: str, data: bytes) -> errors.Untrusted:
-    return errors.Untrusted(f"{what} is malformed", digest=encoding.digest(data))
-
-
-def _half_context(domain: bytes, side: dt.Side) -> bytes:
-    return encoding.encode([domain, "half", int(side)])
-
-
-def _key_context(domain: bytes, member: int) -> bytes:
-    return encoding.encode([domain, "key", member])
-
-
-def _upload_context(state: State, member: int, version: int, key: bytes, wire: bytes) -> bytes:
-    return encoding.encode([state.domain, "upload", state.round, member, version, key, wire])
-
-
-def _answer_context(opening: Opening, cohort: int) -> bytes:
-    return encoding.encode([opening.federation, "answer", secagg.name_of(opening), cohort])
-
-
-def _sealed_context(domain: bytes, round: int, side: dt.Side, opening: bytes) -> bytes:
-    return encoding.encode([domain, "sealed-half", round, int(side), opening])
-
-
-def _model_context(state: State) -> bytes:
-    return encoding.encode([state.domain, "released", state.version, state.model])
 
 
 def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, terms: Terms) -> SecAgg:
