@@ -23,6 +23,7 @@ from tests.sums import published_primes, summed, until_final  # noqa: F401, a fi
 from tests.tiny import LENGTH, Tiny, TinyTrainer
 
 from hansa import encoding, errors
+from hansa.crypto import double_trapdoor as dt
 from hansa.crypto import kahe
 from hansa.node import answers
 from hansa.node.released import halves_of
@@ -191,6 +192,22 @@ def test_a_set_up_whose_digests_are_none_is_refused(digest: Any, whole: Tiny) ->
     bent = encoding.encode([*fields[:3], [[1, digest, fields[3][0][2]], fields[3][1]]])
     with pytest.raises(errors.Untrusted, match="malformed"):
         scheme.references(bent)
+
+
+def test_a_set_up_with_shorter_exponents_than_the_terms_say_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its parameters are good ones, for weaker keys than the members agreed to."""
+    short = dt.set_up
+    monkeypatch.setattr(dt, "set_up", lambda bits, entropy, mode: short(bits, entropy, "short"))
+    with pytest.raises(errors.Untrusted, match="exponents of 256 bits, while the terms say full"):
+        summed(secagg={"exponents": "full"})
+
+
+def test_full_exponents_are_made_and_taken_where_the_terms_say_so() -> None:
+    made = summed(secagg={"exponents": "full"}, rounds=1)
+    made.run()
+    assert outcomes(made) == [Outcome.FINAL]
 
 
 @pytest.mark.parametrize("author", [SERVER, CENTRE])

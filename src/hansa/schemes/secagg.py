@@ -56,8 +56,7 @@ class SecAgg:
 
     def found(self, state: State) -> Sealed:
         """Make the parameters; seal each half to those who hold it. The primes do not outlive the call."""
-        mode: dt.Mode = "full" if self._options.exponents == "full" else "short"
-        made = dt.set_up(self._options.modulus, self._draws("setup"), mode)
+        made = dt.set_up(self._options.modulus, self._draws("setup"), self._mode)
         parties, halves, attachments = self._parties(state), [], []
         for half, group in ((made.key_centre, parties.centres), (made.server, parties.servers)):
             secret, context = (
@@ -426,6 +425,10 @@ class SecAgg:
         return self._options.mode == "masked"
 
     @property
+    def _mode(self) -> dt.Mode:
+        return "full" if self._options.exponents == "full" else "short"
+
+    @property
     def _fields(self) -> int:
         """Numbers that travel in ciphertexts: a mask's key, or all values."""
         return kahe.DEGREE if self._masked else self._length
@@ -459,7 +462,7 @@ class SecAgg:
         digest = secagg.setup(state, self._parties(state))
         if digest is None:
             raise errors.Unavailable("the key centre has not recorded its parameters yet")
-        return blobs.read_setup(fetch(digest), state.domain, self._options.modulus)
+        return blobs.read_setup(fetch(digest), state.domain, self._options.modulus, self._mode)
 
     def _parameters(self, state: State, fetch: Fetch) -> dt.Parameters:
         return self._setup(state, fetch).parameters

@@ -54,7 +54,7 @@ class SealedHalf:
 
 
 @lru_cache(maxsize=8)
-def read_setup(data: bytes, domain: bytes, modulus: int) -> Setup:
+def read_setup(data: bytes, domain: bytes, modulus: int, mode: dt.Mode) -> Setup:
     """The key centre's parameters, checked."""
     _, said, parameters, _ = fields_of(data, SETUP, 4, limit=256 * 1024)
     found = dealt(data)
@@ -62,6 +62,11 @@ def read_setup(data: bytes, domain: bytes, modulus: int) -> Setup:
         raise malformed("set-up", data)
     read = dt.read_parameters(parameters)
     dt.check_parameters(read, modulus)
+    if read.exponent_bits != dt.exponent_bits(read.modulus, mode):
+        raise errors.Untrusted(
+            f"parameters with exponents of {read.exponent_bits} bits, while the terms say {mode}",
+            digest=encoding.digest(data),
+        )
     return Setup(read, found)
 
 

@@ -31,7 +31,13 @@ from hansa.crypto.double_trapdoor.keys import (
 )
 from hansa.crypto.double_trapdoor.knowledge import Knowledge, check_knowledge, encrypt_and_prove
 from hansa.crypto.double_trapdoor.packing import Packing, choose_packing, pack, unpack_sum
-from hansa.crypto.double_trapdoor.parameters import SIZES, Mode, Parameters, check_parameters
+from hansa.crypto.double_trapdoor.parameters import (
+    SIZES,
+    Mode,
+    Parameters,
+    check_parameters,
+    exponent_bits,
+)
 from hansa.crypto.double_trapdoor.setup import Half, SetUp, Side, set_up, split, strong_decrypt
 from hansa.crypto.double_trapdoor.wire import (
     read_answer,
@@ -76,6 +82,7 @@ __all__ = [
     "draw_exponent",
     "encrypt",
     "encrypt_and_prove",
+    "exponent_bits",
     "pack",
     "prove_possession",
     "raise_to_half",
