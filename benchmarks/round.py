@@ -144,8 +144,7 @@ def measure(
         nodes = []
         for id, p in enumerate(parties):
             scheme = wiring.scheme(
-                "plaintext", id=id, private_key=p.sealing_key, entropy=p.entropy, limits=Limits(),
-                length=PARAMETERS,
+                terms, id=id, private_key=p.sealing_key, sign=p.sign, entropy=p.entropy, limits=Limits(),
             )  # fmt: skip
             journal = open_journal(folder / f"{p.name}.sqlite", domain, p.address, durable=False)
             own = EvmLedger(rpc, deployment, fold, account(p.secret), clock)

@@ -193,7 +193,8 @@ def node(
 ) -> Node:
     """A node of member `id`; without a `journal` it starts with an empty one."""
     p = made.parties[id]
-    scheme = wiring.scheme(made.terms, id=id, private_key=p.sealing_key, entropy=p.entropy, limits=Limits())
+    keys = {"private_key": p.sealing_key, "sign": p.sign}
+    scheme = wiring.scheme(made.terms, id=id, **keys, entropy=p.entropy, limits=Limits())
     trains = trains and p.role is Role.MEMBER
     relay = relays is None or id in relays
     me = Identity(id, p, p.onion, f"m{id}/train", f"m{id}/validation", trains=trains, relay=relay)

@@ -19,12 +19,14 @@ from hansa.protocol.state import quorum
 from hansa.protocol.terms import AVAILABLE_SCHEMES, SCHEMES, Draft, check_terms
 from hansa.records import (
     MAX_MEMBERS,
+    Accept,
     AggregationTerms,
     Governance,
     GovernanceTerms,
     Release,
     SecAgg,
     SelectionTerms,
+    Tee,
     Training,
 )
 from hansa.tomlfile import Table, checked, not_one_of, read_toml
@@ -173,6 +175,25 @@ class _SecAgg(Table):
     key_centres: tuple[str, ...] = Field(default=(), strict=False)
 
 
+class _Accept(Table):
+    root: Literal["intel", "simulation"] = "intel"
+    enclaves: tuple[str, ...] = Field(default=(), strict=False)
+    products: tuple[tuple[str, int, int], ...] = Field(default=(), strict=False)
+    domains: tuple[tuple[str, ...], ...] = Field(default=(), strict=False)
+    statuses: tuple[str, ...] = Field(default=("UpToDate", "SWHardeningNeeded"), strict=False)
+    advisories: tuple[str, ...] = Field(default=(), strict=False)
+    max_age_days: Annotated[int, Field(ge=1, le=365)] = 7
+    min_evaluation: Annotated[int, Field(ge=0)] = 0
+    platforms: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class _Tee(Table):
+    max_candidates: Annotated[int, Field(ge=1, le=32)] = 4
+    max_norm: Annotated[float, Field(ge=0)] = 0.0
+    epoch: Annotated[int, Field(ge=1, le=10_000)] = 5
+    accept: _Accept = _Accept()
+
+
 class _Partition(Table):
     kind: Literal["dirichlet", "iid", "natural"] = "iid"
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
@@ -201,6 +222,7 @@ class _File(Table):
     governance: _Governance = _Governance()
     release: _Release = _Release()
     secagg: _SecAgg | None = None
+    tee: _Tee | None = None
     simulation: _Simulation = _Simulation()
 
 
@@ -288,12 +310,12 @@ def _draft(file: _File) -> Draft:
             f'{FILE}: [governance] seats: governance = "server" needs the names of its servers',
             hint='Name them in [governance] seats, or use governance = "committee".',
         )
-    secret = federation.scheme == "secagg"
-    if file.secagg is not None and not secret:
-        raise errors.Misconfigured(
-            f'{FILE}: [secagg]: has a meaning only with scheme = "secagg"',
-            hint="Delete it, or write it as [under.secagg.secagg].",
-        )
+    for scheme, table in (("secagg", file.secagg), ("tee", file.tee)):
+        if table is not None and federation.scheme != scheme:
+            raise errors.Misconfigured(
+                f'{FILE}: [{scheme}]: has a meaning only with scheme = "{scheme}"',
+                hint=f"Delete it, or write it as [under.{scheme}.{scheme}].",
+            )
     return Draft(
         name=federation.name,
         scheme=federation.scheme,
@@ -312,8 +334,17 @@ def _draft(file: _File) -> Draft:
         govern=_as(GovernanceTerms, file.governance),
         release=_as(Release, file.release),
         retain_rounds=federation.retain_rounds,
-        secagg=_as(SecAgg, file.secagg or _SecAgg()) if secret else None,
+        secagg=_as(SecAgg, file.secagg or _SecAgg()) if federation.scheme == "secagg" else None,
+        tee=_tee(file.tee or _Tee()) if federation.scheme == "tee" else None,
     )
+
+
+def _tee(table: _Tee) -> Tee:
+    from hansa.attestation.policy import policy_of
+
+    accept = _as(Accept, table.accept)
+    policy_of(accept)
+    return _as(Tee, table, accept=accept)
 
 
 def _simulation(table: _Simulation, draft: Draft) -> Simulation:

@@ -9,7 +9,7 @@ carry this version's code with exactly these terms.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hansa import encoding, errors, runfolder, wiring
@@ -23,7 +23,7 @@ from hansa.ports import Store, Trainer
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol.model import from_arrays
 from hansa.protocol.terms import Draft, complete, decode_terms
-from hansa.records import Governance, Terms
+from hansa.records import Governance, Tee, Terms
 
 FORMAT = 1
 RECORD_LIMIT = 1024 * 1024
@@ -103,10 +103,21 @@ def check_parties(terms: Draft | Terms) -> None:
 
 
 def completed(draft: Draft, file: FederationFile, trainer: Trainer, app: bytes) -> Terms:
-    """A draft with the app's digest and the model that its trainer begins with."""
+    """A draft with the app's digest and the model that its trainer begins with; a simulated enclave is pinned."""
+    draft = replace(draft, tee=_pinned(draft.tee)) if draft.tee is not None else draft
     model, _ = from_arrays(trainer.initial(file.initial_seed), file.scale)
     first = ckpt.initial(draft.aggregation, model).digest
     return complete(draft, app=app, layout=model.layout, initial=first, initial_seed=file.initial_seed)
+
+
+def _pinned(tee: Tee) -> Tee:
+    """With the measurement of this version's program, where the terms name no program and protect nothing."""
+    from hansa.enclave.providers import simulated_measurement
+
+    accept = tee.accept
+    if accept.root != "simulation" or accept.enclaves or accept.products or accept.domains:
+        return tee
+    return replace(tee, accept=replace(accept, enclaves=(simulated_measurement().mrenclave.hex(),)))
 
 
 def read_address(text: str) -> Address:

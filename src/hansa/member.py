@@ -133,6 +133,7 @@ def open_node(
             terms,
             id=id,
             private_key=key.sealing_key,
+            sign=key.signer.sign,
             entropy=entropy,
             limits=Limits(),
         ),

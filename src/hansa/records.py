@@ -118,6 +118,7 @@ class RecordKind(IntEnum):
     READMISSION = 11
     REFUSAL = 12
     ANSWER = 13
+    VOUCHER = 14
 
 
 SUBJECTS = 256
@@ -297,15 +298,36 @@ class SecAgg:
 
 
 @dataclass(frozen=True, slots=True)
+class Accept:
+    """[tee.accept] of the terms: which quotes are accepted; see `attestation.Policy`.
+
+    `root`: "intel", or "simulation", which protects nothing. Measurements and platforms are in hexadecimal: of
+    programs (MRENCLAVE), of trust domains (MRTD and four registers), of signers (MRSIGNER, product, lowest version).
+    """
+
+    root: str = "intel"
+    enclaves: tuple[str, ...] = ()
+    products: tuple[tuple[str, int, int], ...] = ()
+    domains: tuple[tuple[str, ...], ...] = ()
+    statuses: tuple[str, ...] = ("UpToDate", "SWHardeningNeeded")
+    advisories: tuple[str, ...] = ()
+    max_age_days: int = 7
+    min_evaluation: int = 0
+    platforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tee:
     """[tee] of the terms.
 
     `max_candidates`: to how many enclaves members seal. `max_norm`: an update of a larger Euclidean norm counts as
-    invalid; 0 for any.
+    invalid; 0 for any. `epoch`: rounds after which an enclave is attested again.
     """
 
-    max_candidates: int = 3
+    max_candidates: int = 4
     max_norm: float = 0.0
+    epoch: int = 5
+    accept: Accept = field(default_factory=Accept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from eth_hash.auto import keccak
 
 from hansa import app, attacks, encoding, errors, runfolder, wiring
 from hansa.app import EvaluateTask, TrainTask
+from hansa.attestation.simulated import collateral_at
 from hansa.config import FederationFile
 from hansa.crypto import sealing, signatures
 from hansa.crypto.signatures import account
@@ -30,6 +31,7 @@ from hansa.ledger.embedded import Chain, open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Rpc
 from hansa.node.daemon import Node
+from hansa.node.enclosure import Enclosure, command
 from hansa.node.journal import open_journal
 from hansa.node.world import Identity, World
 from hansa.ports import Trainer, View
@@ -105,6 +107,7 @@ class Simulation:
             self.terms,
             id=id,
             private_key=p.sealing_key,
+            sign=p.sign,
             entropy=p.entropy,
             limits=Limits(),
         )
@@ -130,8 +133,13 @@ class Simulation:
             entropy=p.entropy,
             duration=lambda examples: pace * app.modelled_millis(examples, epochs),
             virtual=True,
+            enclosure=self._enclosure if p.address in self.founding.seats and self.terms.tee else None,
+            collateral=collateral_at(self.clock) if self.terms.tee else None,
         )
         return Node(me, self.terms, world)
+
+    def _enclosure(self) -> Enclosure:
+        return Enclosure(command("simulated"), limit=Limits().blob)
 
     def view(self) -> View:
         """The federation now."""
@@ -251,6 +259,7 @@ class Simulation:
         """Stop workers, close journals and the chain."""
         self.founding.trainer.close()
         for node in self.nodes:
+            node.close()
             node.world.journal.close()
         if isinstance(self._rpc, Chain):
             self._rpc.checkpoint()

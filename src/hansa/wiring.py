@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
@@ -10,7 +11,11 @@ from hansa.app import TrainerOptions
 from hansa.ports import Entropy, Scheme, Store, Trainer
 from hansa.records import Limits, Terms
 
-SCHEMES = {"plaintext": "hansa.schemes.plaintext", "secagg": "hansa.schemes.secagg"}
+SCHEMES = {
+    "plaintext": "hansa.schemes.plaintext",
+    "secagg": "hansa.schemes.secagg",
+    "tee": "hansa.schemes.tee",
+}
 TRAINERS = {"torch": "hansa.trainers.torch"}
 STORES = {"objects": "hansa.stores.objects"}
 
@@ -26,10 +31,19 @@ def _create(table: dict[str, str], name: str) -> Any:
         ) from e
 
 
-def scheme(terms: Terms, *, id: int, private_key: bytes, entropy: Entropy, limits: Limits) -> Scheme:
-    """One party's end of the scheme of the terms."""
+def scheme(
+    terms: Terms,
+    *,
+    id: int,
+    private_key: bytes,
+    sign: Callable[[bytes], bytes],
+    entropy: Entropy,
+    limits: Limits,
+) -> Scheme:
+    """One party's end of the scheme of the terms; `sign` is its `Signer.sign`."""
     make = _create(SCHEMES, terms.scheme)
-    return cast(Scheme, make(id=id, private_key=private_key, entropy=entropy, limits=limits, terms=terms))
+    made = make(id=id, private_key=private_key, sign=sign, entropy=entropy, limits=limits, terms=terms)
+    return cast(Scheme, made)
 
 
 def trainer(name: str, options: TrainerOptions) -> Trainer:

@@ -209,7 +209,7 @@ class Federation:
             return hashlib.shake_256(f"{self.schedule.seed}/{seat.id}/{life}/{label}".encode()).digest(n)
 
         scheme: Any = wiring.scheme(
-            self.terms, id=seat.id, private_key=p.sealing_key, entropy=entropy, limits=Limits()
+            self.terms, id=seat.id, private_key=p.sealing_key, sign=p.sign, entropy=entropy, limits=Limits()
         )
         if self.schedule.scheme == "secagg":
             scheme = Holder(scheme, self, seat.id)

@@ -51,7 +51,7 @@ def test_what_stands_in_the_terms_is_every_key_there_is() -> None:
         # There is one file that can be an app, and nobody needs to think of a model of stale updates yet.
         left_out = {"federation": {"app"}, "training": {"mode", "buffer", "max_staleness"}}
         assert set(written[section]) == set(table) - left_out.get(section, set()), section
-        for key in set(written[section]) - set(plain.get(section, ())) - {"target"}:
+        for key in set(written[section]) - set(plain.get(section, ())) - {"target", "accept"}:
             default = table[key].default
             assert written[section][key] == (list(default) if default == () else default), key
 

@@ -30,7 +30,7 @@ def entropy(label: str, n: int) -> bytes:
 
 def scheme(id: int, key: bytes | None = None, **limits: int) -> plaintext.Plaintext:
     return plaintext.create(
-        id=id, private_key=key or KEYS[id], entropy=entropy, limits=Limits(**limits), terms=TERMS
+        id=id, private_key=key or KEYS[id], sign=bytes, entropy=entropy, limits=Limits(**limits), terms=TERMS
     )
 
 
@@ -177,7 +177,7 @@ def test_nobody_opens_what_some_verifiers_could_not():
     cheat = scheme(0)
     roster = readers_digest(READERS)
     secret, context = b"s" * 32, sealing.grant_context(DOMAIN, roster, 0)
-    cheat._grant = (roster, secret, sealing.make_grant(secret, READERS | {3: bytes(32)}, context))
+    cheat._grants._grant = (roster, secret, sealing.make_grant(secret, READERS | {3: bytes(32)}, context))
     made = cheat.seal(at, update(0), NOTHING.__getitem__)
     fetch = {encoding.digest(b): b for b in made.attachments}.__getitem__
     for verifiers, opens in ((frozenset({0, 1}), True), (frozenset({0, 1, 3}), False)):
@@ -220,6 +220,6 @@ def test_what_one_party_opened_is_not_given_to_one_with_another_secret():
     blob, fetch = sealed(at)
     scheme(1).check(at, 0, blob, fetch)
     stranger = scheme(2)
-    stranger._secret = lambda *_: bytes(sealing.SECRET_BYTES)
+    stranger._grants.secret = lambda *_: bytes(sealing.SECRET_BYTES)
     with pytest.raises(errors.Untrusted):
         stranger.check(at, 0, blob, fetch)

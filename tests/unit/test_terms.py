@@ -25,6 +25,7 @@ from hansa.records import (
     Layout,
     SecAgg,
     SelectionTerms,
+    Tee,
     Terms,
     Training,
 )
@@ -45,6 +46,11 @@ def keys(draft: Draft) -> list[str]:
 SPARSE = Training(gamma=0.1)
 LATE = Training(mode="asynchronous", buffer=4, max_staleness=2)
 SUM = replace(DRAFT, scheme="secagg", selection=SelectionTerms(rule="none"), govern=GovernanceTerms("vote"))
+
+
+TEE = replace(
+    SUM, scheme="tee", tee=Tee(), govern=GovernanceTerms("vote", committee=4), governance=Governance.COMMITTEE
+)
 
 
 def rule(name: str, malicious: int = 0) -> AggregationTerms:
@@ -83,7 +89,24 @@ def rule(name: str, malicious: int = 0) -> AggregationTerms:
             "[aggregation] weight_cap",
             "fewer than 8 of 16 bits",
         ),
-        (replace(DRAFT, scheme="tee"), "[federation] scheme", '"tee" is not offered'),
+        (replace(DRAFT, scheme="mpc"), "[federation] scheme", '"mpc" is not offered'),
+        (replace(DRAFT, scheme="tee"), "[selection] rule", "shows none to members"),
+        (replace(TEE, training=LATE), "[training] mode", "one fixed set a round"),
+        (
+            replace(TEE, governance=Governance.PEERS),
+            "[federation] governance",
+            "those who may lead are fixed",
+        ),
+        (
+            replace(TEE, tee=Tee(max_candidates=3)),
+            "[governance] committee",
+            "each of 4 seats runs an enclave",
+        ),
+        (
+            replace(TEE, govern=GovernanceTerms("owner", committee=4)),
+            "[governance] invitation",
+            "made-up cohort",
+        ),
         (replace(DRAFT, training=Training(max_staleness=3)), "[training] mode", "only in asynchronous"),
         (replace(DRAFT, training=replace(LATE, buffer=3)), "[training] buffer", "never has min_members = 4"),
         (

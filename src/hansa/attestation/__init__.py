@@ -7,8 +7,8 @@ collateral comes from: `service.from_service`.
 from hansa.attestation.policy import NO_PROTECTION, Policy, Product, intel_root
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement, TdxMeasurement, normalise
 from hansa.attestation.records import Record, archive, archived, read_record
-from hansa.attestation.statements import NONCE_BYTES, Statement, read_statement, report_data
 from hansa.attestation.verifying import Examination, Facts, examine, reverify, verify
+from hansa.protocol.statements import NONCE_BYTES, Statement, read_statement, report_data
 
 __all__ = [
     "NONCE_BYTES",

@@ -11,6 +11,7 @@ from importlib import resources
 
 from hansa import encoding, errors
 from hansa.attestation.quotes import TdxMeasurement
+from hansa.records import Accept
 
 STATUSES = (
     "UpToDate",
@@ -98,3 +99,37 @@ class Policy:
     def digest(self) -> bytes:
         """SHA-256 of the policy in canonical form."""
         return encoding.digest(encoding.encode(self))
+
+
+def policy_of(accept: Accept) -> Policy:
+    """The policy of terms. Raises `Misconfigured`."""
+    if accept.root == "intel":
+        root = intel_root()
+    else:
+        from hansa.attestation.simulated_pki import root_of, simulation
+
+        root = root_of(simulation())
+    try:
+        return Policy(
+            root=root,
+            enclaves=tuple(bytes.fromhex(text) for text in accept.enclaves),
+            products=tuple(Product(bytes.fromhex(signer), *rest) for signer, *rest in accept.products),
+            domains=tuple(_domain(texts) for texts in accept.domains),
+            statuses=accept.statuses,
+            advisories=accept.advisories,
+            max_age=accept.max_age_days * DAY,
+            min_evaluation=accept.min_evaluation,
+            platforms=tuple(bytes.fromhex(text) for text in accept.platforms),
+        )
+    except ValueError as e:
+        raise errors.Misconfigured(
+            "[tee.accept]: measurements and platforms are written in hexadecimal digits",
+            hint="`hansa enclave --show` prints what an enclave measures.",
+        ) from e
+
+
+def _domain(texts: tuple[str, ...]) -> TdxMeasurement:
+    if len(texts) != 5:
+        raise errors.Misconfigured("a trust domain has five measurements: MRTD and four registers")
+    mrtd, r0, r1, r2, r3 = (bytes.fromhex(text) for text in texts)
+    return TdxMeasurement(mrtd, (r0, r1, r2, r3))

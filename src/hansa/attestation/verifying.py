@@ -23,7 +23,7 @@ from hansa.attestation.library import library, version
 from hansa.attestation.policy import DAY, Policy
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement
 from hansa.attestation.records import Record
-from hansa.attestation.statements import Statement, report_data
+from hansa.protocol.statements import Statement, report_data
 from hansa.records import Evidence
 
 

@@ -63,6 +63,7 @@ class Keys:
             self._terms,
             id=id,
             private_key=key,
+            sign=_no_signature,
             entropy=_no_entropy,
             limits=self._limits,
         )
@@ -71,6 +72,10 @@ class Keys:
 def kept_from(terms: Terms, state: State) -> int:
     """The first round whose blobs the terms say are kept; 0 where all are."""
     return state.round - terms.retain_rounds if terms.retain_rounds else 0
+
+
+def _no_signature(_data: bytes) -> bytes:
+    raise errors.Misconfigured("an audit signs nothing")
 
 
 def _no_entropy(label: str, _n: int) -> bytes:

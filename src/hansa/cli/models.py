@@ -47,10 +47,14 @@ def released(state: State, terms: Terms, store: Store, id: int, sealing_key: byt
     def no_entropy(label: str, _n: int) -> bytes:
         raise AssertionError(f"a reader seals nothing, and needs no entropy for {label}")
 
+    def no_signature(_data: bytes) -> bytes:
+        raise AssertionError("a reader signs nothing")
+
     scheme = wiring.scheme(
         terms,
         id=id,
         private_key=sealing_key,
+        sign=no_signature,
         entropy=no_entropy,
         limits=limits,
     )

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from hansa import encoding, errors
-from hansa.attestation.statements import Statement, report_data
 from hansa.crypto import sealing, signatures
 from hansa.enclave import messages as msg
 from hansa.enclave import oblivious, opening, rounds
@@ -25,6 +24,7 @@ from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.contexts import model_context, readers_digest
 from hansa.protocol.model import parameters
 from hansa.protocol.payloads import payload_limit
+from hansa.protocol.statements import Statement, report_data
 from hansa.protocol.tee import Flaw, Manifest, Result
 from hansa.protocol.terms import decode_terms, terms_digest
 from hansa.records import ZERO_DIGEST, Limits, Terms

@@ -11,6 +11,7 @@ from hansa.app import EvaluateTask, TrainTask, training_seed
 from hansa.node import late
 from hansa.node.blobs import Blobs
 from hansa.node.centre import Centre
+from hansa.node.enclosed import Enclosed
 from hansa.node.evaluating import evaluate
 from hansa.node.messages import Messages, proposal_of
 from hansa.node.models import Models, result_key
@@ -20,8 +21,8 @@ from hansa.node.retention import Retention
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import enclave_plan, opening_plan, plan, selection, stopping, timing
 from hansa.protocol import messages as msg
-from hansa.protocol import opening_plan, plan, selection, stopping, timing
 from hansa.protocol.model import parameters, to_arrays
 from hansa.protocol.state import State
 from hansa.protocol.updates import top_gamma
@@ -56,11 +57,15 @@ class Node:
         self.retention = Retention(terms, world, findings, me.id)
         self.blobs = Blobs(terms, world, findings, self.retention)
         self.openings: Openings | None = None
+        self.enclosed: Enclosed | None = None
         self.models: Models | Openings
         if terms.secagg is not None:
             records = Records(me, world)
             self.openings = self.models = Openings(me, terms, world, self.blobs, findings, records)
             self.centre = Centre(me, terms, world, self.blobs, findings, records)
+        elif terms.tee is not None:
+            self.enclosed = Enclosed(me, terms, world, self.blobs, findings, Records(me, world))
+            self.models = self.enclosed
         else:
             self.models = Models(me.id, terms, world, self.blobs)
         self.messages = Messages(me, world, self.blobs, self.models, findings)
@@ -88,6 +93,11 @@ class Node:
                 break
         return done
 
+    def close(self) -> None:
+        """End the own enclave, if there is one."""
+        if self.enclosed is not None:
+            self.enclosed.close()
+
     def knowledge(self, view: View) -> plan.Knowledge:
         """What this node knows of the running round."""
         state = view.state
@@ -110,6 +120,7 @@ class Node:
             else None,
             waiting=self.messages.waiting(view),
             opening=self.openings.knowledge(state, sent) if self.openings else None,
+            enclave=self.enclosed.knowledge(state) if self.enclosed else None,
         )
 
     def training_task(self, state: State) -> TrainTask:
@@ -163,8 +174,28 @@ class Node:
                 return self._call(msg.Select(state.round, threshold, cut), view)
             case plan.Push():
                 return self._call(msg.Advance(state.round), view)
+            case (
+                enclave_plan.Attest()
+                | enclave_plan.Vouch()
+                | enclave_plan.NameRoster()
+                | enclave_plan.NameSet()
+            ):
+                return self._perform_enclosed(step, view)
             case _:
                 return self._perform_opening(step, view)
+
+    def _perform_enclosed(self, step: enclave_plan.Step, view: View) -> bool:
+        enclosed = self.enclosed
+        assert enclosed is not None
+        match step:
+            case enclave_plan.Attest():
+                return enclosed.attest(view)
+            case enclave_plan.Vouch(hosts):
+                return enclosed.vouch(view, hosts)
+            case enclave_plan.NameRoster():
+                return enclosed.name_roster(view.state)
+            case enclave_plan.NameSet():
+                return enclosed.name_set(view.state)
 
     def _perform_opening(self, step: opening_plan.Step, view: View) -> bool:
         openings, centre = self.openings, self.centre
@@ -325,12 +356,14 @@ class Node:
     # what a verifier and a leader do
 
     def _aggregate(self, state: State) -> bool:
-        self.world.journal.put(state.round, {result_key(state): self.models.fold(state).digest})
+        made = self.enclosed.make(state) if self.enclosed else self.models.fold(state)
+        self.world.journal.put(state.round, {result_key(state): made.digest})
         return True
 
     def _judge(self, view: View) -> bool:
         state, current = view.state, view.state.current
-        own = self.world.journal.get(state.round, result_key(state))
+        # What an enclave made is proven by its signature, and cannot be made again here.
+        own = current.result if self.enclosed else self.world.journal.get(state.round, result_key(state))
         if own is None:
             missing = current.selected - self.blobs.checked
             return self.blobs.fetch(state, missing) if missing else self._aggregate(state)

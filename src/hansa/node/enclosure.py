@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hansa import errors
-from hansa.attestation.statements import Statement, read_statement
 from hansa.enclave import messages as msg
+from hansa.protocol.statements import Statement, read_statement
 from hansa.protocol.tee import Manifest, Result, Roster, Signatures
 from hansa.records import ZERO_DIGEST, Evidence
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hansa.node.enclosure import Enclosure
 from hansa.node.journal import Journal
 from hansa.node.onion import Onion
 from hansa.ports import Entropy, Ledger, Scheme, Signer, Store, Trainer
@@ -34,7 +35,8 @@ class World:
     """Everything a node reaches: ports only. `kept` is its own disk, `store` is shared by all.
 
     `duration`: milliseconds that training on so many examples takes. `virtual`: they pass on the ledger's clock
-    only, so that the node must wait for them; else they passed while it trained.
+    only, so that the node must wait for them; else they passed while it trained. `enclosure` starts an enclave, where
+    the node runs one, and `collateral` fetches that of a quote.
     """
 
     ledger: Ledger
@@ -46,6 +48,8 @@ class World:
     entropy: Entropy
     duration: Callable[[int], int] = field(default=lambda _examples: 0)
     virtual: bool = False
+    enclosure: Callable[[], Enclosure] | None = None
+    collateral: Callable[[bytes], bytes] | None = None
     limits: Limits = field(default_factory=Limits)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from hansa import encoding
 from hansa.protocol import cohorts, election
 from hansa.protocol import events as ev
-from hansa.protocol.state import Member, RoundState, State, active_members, from_bitmap, replaced_id
+from hansa.protocol.state import Member, RoundState, State, active_members, from_bitmap, replaced_id, seats_of
 from hansa.records import SUBJECTS, Fault, Governance, Motion, Outcome, Phase, RecordKind, Role, Standing
 
 GAIN_SELECTED, GAIN_VOTED, GAIN_REVEALED, GAIN_LED = 400, 300, 200, 100
-_TIMELY = frozenset({RecordKind.KEY, RecordKind.CERTIFICATE})
+_TIMELY = frozenset({RecordKind.KEY, RecordKind.CERTIFICATE, RecordKind.ATTESTATION, RecordKind.VOUCHER})
 """Records that count by the round that they name; one that names a past round would change what was agreed."""
 
 
@@ -163,9 +163,10 @@ def _opened(state: State) -> State:
     snapshot: Mapping[int, int] = {i: m.reputation for i, m in state.members.items()}
     reads = (m for m in state.members.values() if m.id in roster or (m.role is Role.SERVER and m.active))
     readers = {m.id: m.key for m in reads}
-    last = state.current
+    last, seats = state.current, seats_of(state, roster)
     return replace(
         state,
+        rosters=state.rosters if state.rosters[-1:] == (seats,) else (*state.rosters, seats),
         current=RoundState(
             seed=state.beacon,
             roster=roster,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hansa.protocol import opening_plan, phases, selection
+from hansa.protocol import enclave_plan, opening_plan, phases, selection
 from hansa.protocol.state import State, quorum
 from hansa.records import Phase
 
@@ -107,7 +107,7 @@ class Welcome:
 
 Step = (
     Welcome | Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
-    | opening_plan.Step
+    | opening_plan.Step | enclave_plan.Step
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ class Knowledge:
     lies in the outbox and not on the chain. `shared`: phase and quarter in which it last put back what it holds.
     `welcomed`, `evaluated`, `aggregated`: done. `judgement`: what the node
     thinks of the proposal of the current attempt, None before it could fetch it. `opening`: what it knows of keys
-    and openings, where the scheme has any.
+    and openings, `enclave`: of enclaves, where the scheme has any.
     """
 
     id: int
@@ -137,6 +137,7 @@ class Knowledge:
     judgement: bool | None = None
     waiting: Mapping[str, frozenset[int]] = field(default_factory=dict)
     opening: opening_plan.Knowledge | None = None
+    enclave: enclave_plan.Knowledge | None = None
 
 
 def strangers(state: State) -> frozenset[int]:
@@ -207,9 +208,10 @@ def relay_rank(state: State, id: int) -> int:
 def next_steps(state: State, know: Knowledge, now: int) -> list[Step]:
     """Steps that are possible now, in the order in which to take them."""
     done = elapsed(state, now)
-    opening = list(opening_plan.steps(state, know.opening, min(done, 1))) if know.opening else []
+    opening: list[Step] = list(opening_plan.steps(state, know.opening, min(done, 1))) if know.opening else []
+    opening += enclave_plan.steps(state, know.enclave) if know.enclave else ()
     if state.phase not in phases.RUNNING:
-        return list(opening)
+        return opening
     if done >= 1:
         return list(_after_deadline(state, know, now))
     return [
@@ -231,6 +233,7 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
             # A head of this very round has no layer to reveal in it.
             able = me in current.roster and state.members[me].onion_round < state.round
             able = able and (know.opening is None or opening_plan.ready(state, know.opening))
+            able = able and (know.enclave is None or enclave_plan.ready(state, know.enclave))
             if able and know.trains and "commit" not in know.sent:
                 yield Train()
         case Phase.BEACON:
@@ -286,6 +289,8 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     current, me = state.current, know.id
     verifies = me in current.verifiers
     leads = me == current.leader
+    if know.enclave is not None:
+        verifies, leads = False, leads and enclave_plan.leads(state, know.enclave)
     if (verifies or leads) and not know.aggregated:
         missing = current.selected - know.checked
         yield Fetch(missing) if missing else Aggregate()

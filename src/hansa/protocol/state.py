@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hansa.protocol.events import BallotOpened, Committed
@@ -31,6 +31,10 @@ class Member:
     reputation: int = INITIAL_REPUTATION
     absent: int = 0
     seated: bool = False
+
+
+Seats = tuple[tuple[int, bytes, bytes], ...]
+"""Members by id: id, address (20 bytes), X25519 key (32 bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class State:
     `contributed`: id -> in how many final rounds it took part, and the last of them. `burned`: rounds that ended so.
     `suspicion`: id -> how often a cohort with it failed, see `protocol.secagg`.
     `recorded`: (kind, id) -> round and digest of each record, in order of arrival. `belated`: kind, id and round of
-    those about keys that came after the round they are about.
+    those about keys that came after the round they are about. `rosters`: members of each version of the roster that a
+    round opened with.
     """
 
     parameters: Parameters
@@ -116,8 +121,14 @@ class State:
     committee_round: int = 0
     recorded: Mapping[tuple[int, int], tuple[tuple[int, bytes], ...]] = field(default_factory=dict)
     belated: frozenset[tuple[int, int, int]] = frozenset()
+    rosters: tuple[Seats, ...] = ()
     accused: frozenset[tuple[int, int, int, int]] = frozenset()
     current: RoundState = field(default_factory=RoundState)
+
+
+def seats_of(state: State, ids: Iterable[int]) -> Seats:
+    """Id, address and sealing key of each of these, by id."""
+    return tuple((i, state.members[i].address, state.members[i].key) for i in sorted(ids))
 
 
 def record_of(state: State, round: int, kind: int, id: int) -> bytes | None:

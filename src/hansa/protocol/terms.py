@@ -28,7 +28,7 @@ from hansa.records import (
 )
 
 SCHEMES: Final = ("plaintext", "secagg", "tee", "mpc")
-AVAILABLE_SCHEMES: Final = ("plaintext", "secagg")
+AVAILABLE_SCHEMES: Final = ("plaintext", "secagg", "tee")
 MIN_SELECTION: Final = 4
 MIN_COHORT: Final = 3
 ORDER_RULES: Final = ("median", "trimmed-mean", "krum", "multi-krum")
@@ -110,12 +110,16 @@ def _offered(terms: Draft | Terms) -> Iterator[Conflict]:
 
 def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
     scheme, training, rule = terms.scheme, terms.training, terms.aggregation.rule
-    if scheme in ("secagg", "mpc") and terms.selection.rule != "none":
+    if scheme in ("secagg", "tee", "mpc") and terms.selection.rule != "none":
         yield Conflict(
             "[selection] rule",
-            f'"{terms.selection.rule}" ranks single updates, and {scheme} shows none',
-            'Use rule = "none".',
+            f'"{terms.selection.rule}" ranks single updates, and {scheme} shows none to members',
+            'Use rule = "none"; under tee an aggregation rule such as "krum" leaves hostile updates out.'
+            if scheme == "tee"
+            else 'Use rule = "none".',
         )
+    if scheme == "tee":
+        yield from _tee_pairs(terms)
     if scheme == "secagg":
         if rule in ORDER_RULES:
             yield Conflict(
@@ -158,6 +162,30 @@ def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
             "[governance] invitation",
             f"under {scheme} an owner could invite a made-up cohort around one victim",
             'Use invitation = "vote".',
+        )
+
+
+def _tee_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
+    if terms.governance is not Governance.COMMITTEE:
+        yield Conflict(
+            "[federation] governance",
+            "under tee those who may lead are fixed: members seal to the enclave of each",
+            'Use governance = "committee".',
+        )
+    if terms.training.mode == "asynchronous":
+        yield Conflict(
+            "[training] mode",
+            "an enclave takes one fixed set a round, and an update that missed it may never be sealed again",
+            'Use mode = "synchronous".',
+        )
+    if terms.tee is None:
+        return
+    seats = len(terms.govern.seats) or terms.govern.committee
+    if seats > terms.tee.max_candidates:
+        yield Conflict(
+            "[governance] committee",
+            f"each of {seats} seats runs an enclave, and members seal to {terms.tee.max_candidates} at most",
+            f"Use committee = {terms.tee.max_candidates}, or raise [tee] max_candidates.",
         )
 
 
@@ -235,7 +263,8 @@ def parameters(terms: Terms) -> Parameters:
         governance=terms.governance,
         evaluate=selection.rule != "none",
         opens=terms.scheme == "secagg",
-        precommit=govern.precommit,
+        # What an enclave gives can be checked, and not made again.
+        precommit=govern.precommit and terms.scheme != "tee",
         by_vote=govern.invitation == "vote",
         borda=selection.rule == "borda",
         targets=selection.targets,

@@ -11,7 +11,7 @@ Everything here is bytes in, bytes out: who may be answered, and when, is decide
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -550,6 +550,15 @@ def _secret(opening: Opening, plaintexts: Sequence[list[int] | errors.Untrusted]
     )
 
 
-def create(*, id: int, private_key: bytes, entropy: Entropy, limits: Limits, terms: Terms) -> SecAgg:
-    """The scheme's end of one party, for the model of the terms."""
+def create(
+    *,
+    id: int,
+    private_key: bytes,
+    sign: Callable[[bytes], bytes],
+    entropy: Entropy,
+    limits: Limits,
+    terms: Terms,
+) -> SecAgg:
+    """The scheme's end of one party, for the model of the terms. What it seals needs no signature of its own."""
+    del sign
     return SecAgg(id, private_key, entropy, limits, terms)

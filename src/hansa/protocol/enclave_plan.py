@@ -1,0 +1,84 @@
+"""What a node should do next for the enclaves of scheme `tee`; a part of `protocol.plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hansa.protocol import attested
+from hansa.protocol.state import State, quorum
+from hansa.records import Phase, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Attest:
+    """Have the own enclave quoted over the ledger's nonce, and record what was verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    """Verify the attestations of these hosts, and record those that are good."""
+
+    hosts: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class NameRoster:
+    """Sign the newest roster for enclaves that know the one before, and leave the signature in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameSet:
+    """Sign the manifest of the running round, and leave the signature in the store."""
+
+
+Step = Attest | Vouch | NameRoster | NameSet
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What one node knows beyond the chain.
+
+    `runs`: it can run an enclave. `attested`: digests of the attestations of the one that runs. `refused`: digests of
+    attestations that are bad for good. `trusted`: it has verified every candidate of the round. `named`: newest roster
+    that it signed. `signed`: it has signed the round's manifest. `signers`: how many did, as far as it looked.
+    """
+
+    id: int
+    terms: Terms
+    runs: bool = False
+    attested: frozenset[bytes] = frozenset()
+    refused: frozenset[bytes] = frozenset()
+    trusted: bool = False
+    named: int = 0
+    signed: bool = False
+    signers: int = 0
+
+
+def steps(state: State, know: Knowledge) -> Iterator[Step]:
+    """Steps that are possible now."""
+    if state.phase in (Phase.STOPPED, Phase.PAUSED):
+        return
+    chain, me = attested.rosters(state), know.id
+    if len(chain) > 1 + know.named and any(seat.id == me for seat in chain[-2].seats):
+        yield NameRoster()
+    if know.runs and attested.due(know.terms, state, me, know.attested):
+        yield Attest()
+    waiting = attested.unvouched(state, me).items()
+    good = frozenset(host for host, digest in waiting if digest not in know.refused)
+    if good:
+        yield Vouch(good)
+    frozen = state.phase in (Phase.AGGREGATE, Phase.VERIFY)
+    if frozen and not know.signed and know.trusted and me in state.current.roster:
+        yield NameSet()
+
+
+def ready(state: State, know: Knowledge) -> bool:
+    """Whether a member can train in this round: there are candidates, and it has verified each of them."""
+    return know.trusted and bool(attested.candidates(know.terms, state))
+
+
+def leads(state: State, know: Knowledge) -> bool:
+    """Whether the own enclave can make the result of this round: a candidate, with a manifest that a quorum signed."""
+    own = attested.candidates(know.terms, state).get(know.id)
+    return own in know.attested and know.signers >= quorum(len(state.current.roster))
