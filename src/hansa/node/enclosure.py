@@ -94,6 +94,11 @@ class Enclosure:
             )
         self.program, self.mode = hello.program, hello.mode
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def _launched(self, command: Sequence[str], theirs: socket.socket) -> subprocess.Popen[bytes]:
         end = theirs.fileno()
         return subprocess.Popen(command, stdin=end, stdout=end, stderr=self._said)  # noqa: S603, the operator's own
