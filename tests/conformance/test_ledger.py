@@ -184,10 +184,12 @@ def test_a_call_and_the_view_after_it_take_two_exchanges(kind: str, tmp_path: Pa
             rpc.exchanges.clear()
             ledger.submit(msg.Commits(1, (commit(domain, id),)))
             assert set(ledger.view().state.current.commits) == set(range(id + 1))
-            assert len(rpc.exchanges) == 2
+            taken = len(rpc.exchanges)
+            # A loaded anvil may answer before it has mined, and is asked for the receipt then.
+            assert taken == 2 or (kind == "anvil" and taken == 3)
             ledger.view()
             assert rpc.exchanges[-1] == ["eth_getBlockByNumber"]
-            assert len(rpc.exchanges) == 3
+            assert len(rpc.exchanges) == taken + 1
 
 
 def test_a_view_after_calls_of_others_shows_them() -> None:

@@ -11,6 +11,7 @@ Everything here is bytes in, bytes out: who may be answered, and when, is decide
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -30,6 +31,9 @@ from hansa.protocol.secagg import Opening, Parties, Sums
 from hansa.protocol.state import State
 from hansa.records import Limits, Terms, Update
 from hansa.schemes import secagg_blobs as blobs
+
+_THREADS = os.cpu_count() or 1
+"""Of masking and unmasking; what comes out does not depend on them."""
 
 _MASK = "hansa/secagg-mask/1"
 _NAMES = {dt.Side.KEY_CENTRE: "key centre", dt.Side.SERVER: "server"}
@@ -100,7 +104,8 @@ class SecAgg:
         if self._masked:
             fresh = self._hedged(state, values, draws)
             secret = kahe.draw_secret(fresh)
-            wire = bytes(kahe.mask(self._mask(state), secagg.mask_seed(state), secret, values, fresh))
+            mask, seed = self._mask(state), secagg.mask_seed(state)
+            wire = bytes(kahe.mask(mask, seed, secret, values, fresh, threads=_THREADS))
             fields = secret.astype(np.int32)
         name = encoding.digest(wire) if wire else blobs.NONE
         key = secagg.certified(state, self._parties(state), self._id)
@@ -400,7 +405,8 @@ class SecAgg:
     def _unmasked(
         self, state: State, key: NDArray[np.int64], masked: memoryview, count: int
     ) -> NDArray[np.int64]:
-        return kahe.unmask(self._mask(state), secagg.mask_seed(state), key, masked, self._length, count)
+        mask, seed = self._mask(state), secagg.mask_seed(state)
+        return kahe.unmask(mask, seed, key, masked, self._length, count, threads=_THREADS)
 
     def secret(self, state: State, round: int, halves: Sequence[Half], fetch: Fetch) -> bytes:
         """The secret of the standing model's opening. Raises `Unavailable` if it was not sealed to this member."""
