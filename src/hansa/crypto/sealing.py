@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -44,10 +44,10 @@ Entropy = Callable[[int], bytes]
 
 
 class Source(Protocol):
-    """What can be read from."""
+    """What can be read from, as a file opened in binary mode."""
 
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; none at the end."""
+    def readinto(self, room: memoryview, /) -> int | None:
+        """Fill `room` or a part of it from its start; gives the number of bytes, none at the end."""
 
 
 KEY_BYTES = 32
@@ -203,9 +203,17 @@ def seal(
     plaintext: bytes | memoryview, secret: bytes, grant: bytes, context: bytes, *, entropy: Entropy
 ) -> bytes:
     """Seal a blob under the epoch secret of the grant with digest `grant`; see `seal_stream`."""
-    sink = BytesIO()
-    seal_stream(BytesIO(plaintext), sink, len(plaintext), secret, grant, context, entropy=entropy)
-    return sink.getvalue()
+    source, length = memoryview(plaintext).cast("B"), len(plaintext)
+    header, cipher, prefix = _begun(length, secret, grant, context, entropy)
+    # What a buffer was made with comes out of it without a copy, once no view of it is left.
+    out = BytesIO(bytes(sealed_size(length)))
+    with out.getbuffer() as room:
+        room[:HEADER_BYTES] = header
+        at = HEADER_BYTES
+        for nonce, start, size in _pieces(prefix, length):
+            chunk = source[start : start + size]
+            at += cipher.encrypt_into(nonce, chunk, header + context, room[at : at + size + TAG_BYTES])
+    return out.getvalue()
 
 
 def open_sealed(data: bytes, secret: bytes, context: bytes, *, limit: int) -> bytes:
@@ -215,13 +223,27 @@ def open_sealed(data: bytes, secret: bytes, context: bytes, *, limit: int) -> by
     the blob, when a byte, the order or the number of chunks is wrong, and when secret or context differ from
     the sender's. Whatever is announced, memory stays within the size of the blob itself.
     """
-    sink = BytesIO()
     try:
-        open_stream(BytesIO(data), sink, secret, context, limit=limit)
+        return _opened(data, secret, context, limit)
     except errors.Untrusted as e:
         e.digest = encoding.digest(data)
         raise
-    return sink.getvalue()
+
+
+def _opened(data: bytes, secret: bytes, context: bytes, limit: int) -> bytes:
+    source = memoryview(data)
+    header, cipher, prefix = _announced(data[:HEADER_BYTES], secret, context, limit)
+    if len(data) != sealed_size(header.length):
+        raise errors.Untrusted(f"sealed blob of {len(data)} bytes announces {header.length} of plaintext")
+    bound = data[:HEADER_BYTES] + context
+    out = BytesIO(bytes(header.length))
+    with out.getbuffer() as room:
+        at = HEADER_BYTES
+        for nonce, start, size in _pieces(prefix, header.length):
+            chunk = source[at : at + size + TAG_BYTES]
+            at += len(chunk)
+            _open_chunk(cipher, nonce, chunk, bound, room[start : start + size])
+    return out.getvalue()
 
 
 def seal_stream(
@@ -240,20 +262,15 @@ def seal_stream(
     Draws 32 bytes of entropy for the salt. Raises `Misconfigured` when the source does not hold exactly
     `length` bytes.
     """
-    header = _MAGIC + grant + entropy(32) + length.to_bytes(8, "big")
-    if len(header) != HEADER_BYTES:
-        raise errors.Misconfigured("a grant's digest and a salt have 32 bytes each")
-    cipher, prefix = _blob_cipher(secret, read_header(header), context)
+    header, cipher, prefix = _begun(length, secret, grant, context, entropy)
     sink.write(header)
-    left = length
-    for counter in range(_chunks(length)):
-        size = min(left, CHUNK_BYTES)
-        left -= size
-        chunk = _read_exactly(source, size)
-        if len(chunk) != size:
+    plain, chunk = _buffers()
+    for nonce, _, size in _pieces(prefix, length):
+        if not _fill(source, plain[:size]):
             raise errors.Misconfigured(f"the source ended before its {length} bytes were sealed")
-        sink.write(cipher.encrypt(_nonce(prefix, counter, left == 0), chunk, header + context))
-    if source.read(1):
+        cipher.encrypt_into(nonce, plain[:size], header + context, chunk[: size + TAG_BYTES])
+        sink.write(chunk[: size + TAG_BYTES])
+    if _fill(source, plain[:1]):
         raise errors.Misconfigured(f"the source holds more than the {length} bytes to be sealed")
 
 
@@ -263,47 +280,74 @@ def open_stream(source: Source, sink: BinaryIO, secret: bytes, context: bytes, *
     `sink` must be temporary: what lies in it counts only after a normal return, that is after the last tag.
     Raises `Untrusted` as `open_sealed` does, without a digest, since the source is not kept.
     """
-    raw = _read_exactly(source, HEADER_BYTES)
-    header = read_header(raw)
-    if header.length > limit:
-        raise errors.Untrusted(f"sealed blob announces {header.length} bytes, limit {limit}")
-    cipher, prefix = _blob_cipher(secret, header, context)
-    left = header.length
-    for counter in range(_chunks(header.length)):
-        size = min(left, CHUNK_BYTES)
-        left -= size
-        chunk = _read_exactly(source, size + TAG_BYTES)
-        if len(chunk) != size + TAG_BYTES:
-            raise errors.Untrusted(f"sealed blob ends in chunk {counter}")
-        try:
-            sink.write(cipher.decrypt(_nonce(prefix, counter, left == 0), chunk, raw + context))
-        except InvalidTag as e:
-            raise errors.Untrusted(
-                f"chunk {counter} of the sealed blob is not authentic",
-                hint="It was altered, or sealed for another round, sender or grant.",
-            ) from e
-    if source.read(1):
+    plain, chunk = _buffers()
+    raw = bytes(chunk[:HEADER_BYTES]) if _fill(source, chunk[:HEADER_BYTES]) else b""
+    header, cipher, prefix = _announced(raw, secret, context, limit)
+    for nonce, start, size in _pieces(prefix, header.length):
+        if not _fill(source, chunk[: size + TAG_BYTES]):
+            raise errors.Untrusted(f"sealed blob ends in chunk {start // CHUNK_BYTES}")
+        _open_chunk(cipher, nonce, chunk[: size + TAG_BYTES], raw + context, plain[:size])
+        sink.write(plain[:size])
+    if _fill(source, chunk[:1]):
         raise errors.Untrusted("bytes follow the last chunk of the sealed blob")
     return header
 
 
+def _begun(
+    length: int, secret: bytes, grant: bytes, context: bytes, entropy: Entropy
+) -> tuple[bytes, AESGCM, bytes]:
+    """Header, cipher and prefix of nonces of a new blob."""
+    header = _MAGIC + grant + entropy(32) + length.to_bytes(8, "big")
+    if len(header) != HEADER_BYTES:
+        raise errors.Misconfigured("a grant's digest and a salt have 32 bytes each")
+    return header, *_blob_cipher(secret, read_header(header), context)
+
+
+def _announced(raw: bytes, secret: bytes, context: bytes, limit: int) -> tuple[Header, AESGCM, bytes]:
+    """Header, cipher and prefix of nonces of a blob that begins with `raw`."""
+    header = read_header(raw)
+    if header.length > limit:
+        raise errors.Untrusted(f"sealed blob announces {header.length} bytes, limit {limit}")
+    return header, *_blob_cipher(secret, header, context)
+
+
+def _pieces(prefix: bytes, length: int) -> Iterator[tuple[bytes, int, int]]:
+    """Nonce, start and size of each chunk's plaintext."""
+    for counter in range(_chunks(length)):
+        start = counter * CHUNK_BYTES
+        size = min(length - start, CHUNK_BYTES)
+        yield prefix + counter.to_bytes(4, "big") + bytes([start + size == length]), start, size
+
+
+def _open_chunk(cipher: AESGCM, nonce: bytes, chunk: memoryview, bound: bytes, into: memoryview) -> None:
+    try:
+        cipher.decrypt_into(nonce, chunk, bound, into)
+    except InvalidTag as e:
+        number = int.from_bytes(nonce[_PREFIX_BYTES:-1], "big")
+        raise errors.Untrusted(
+            f"chunk {number} of the sealed blob is not authentic",
+            hint="It was altered, or sealed for another round, sender or grant.",
+        ) from e
+
+
+def _buffers() -> tuple[memoryview, memoryview]:
+    """Room for a chunk's plaintext and for the chunk, used over and over: fresh memory costs more than AES."""
+    return memoryview(bytearray(CHUNK_BYTES)), memoryview(bytearray(CHUNK_BYTES + TAG_BYTES))
+
+
+def _fill(source: Source, room: memoryview) -> bool:
+    """Fill `room`, if the source holds that much; pipes and sockets may give less at a time."""
+    at = 0
+    while at < len(room):
+        got = source.readinto(room[at:])
+        if not got:
+            return False
+        at += got
+    return True
+
+
 def _chunks(length: int) -> int:
     return max(1, -(-length // CHUNK_BYTES))
-
-
-def _nonce(prefix: bytes, counter: int, last: bool) -> bytes:
-    return prefix + counter.to_bytes(4, "big") + bytes([last])
-
-
-def _read_exactly(source: Source, size: int) -> bytes:
-    """Read up to `size` bytes; pipes and sockets may give fewer at a time."""
-    data = source.read(size)
-    while 0 < len(data) < size:
-        more = source.read(size - len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _blob_cipher(secret: bytes, header: Header, context: bytes) -> tuple[AESGCM, bytes]:

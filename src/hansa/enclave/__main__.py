@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from io import BufferedReader, FileIO
 
 from hansa import errors
 from hansa.enclave.providers import provider
@@ -28,7 +29,7 @@ def main() -> int:
         sys.stderr.write(f"{e}\n{e.hint}\n")
         return 2
     # Nothing but answers may get to the host: what a library prints goes to standard error.
-    with os.fdopen(os.dup(0), "rb", _BUFFER) as source, os.fdopen(os.dup(1), "wb", _BUFFER) as sink:
+    with BufferedReader(FileIO(os.dup(0)), _BUFFER) as source, os.fdopen(os.dup(1), "wb", _BUFFER) as sink:
         os.dup2(2, 1)
         with suppress(BrokenPipeError):
             serve(source, sink, quote, mode)

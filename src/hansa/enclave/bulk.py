@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO
+from io import BytesIO
 
+from hansa.crypto.sealing import Source
 from hansa.enclave.messages import Code, Refusal
 
 _PIECE = 256 * 1024
@@ -14,26 +15,36 @@ _START = 256
 class Bulk:
     """The next `size` bytes of `source`. `start` keeps the first of them. Raises `Refusal` if the source ends early."""
 
-    def __init__(self, source: BinaryIO, size: int) -> None:
+    def __init__(self, source: Source, size: int) -> None:
         self._source, self._left = source, size
         self._hash = hashlib.sha256()
         self.start = b""
 
-    def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, all that are left if it is negative; empty at the end."""
-        wanted = self._left if size < 0 else min(size, self._left)
+    def readinto(self, room: memoryview, /) -> int:
+        """Fill a part of `room` from its start; gives the number of bytes, 0 at the end."""
+        wanted = room[: self._left]
         if not wanted:
-            return b""
-        data = self._source.read(wanted)
-        if not data:
+            return 0
+        got = self._source.readinto(wanted)
+        if not got:
             raise Refusal(Code.MALFORMED)
-        self._left -= len(data)
-        self._hash.update(data)
-        self.start += data[: _START - len(self.start)]
-        return data
+        self._left -= got
+        self._hash.update(wanted[:got])
+        self.start += bytes(wanted[: min(got, _START - len(self.start))])
+        return got
+
+    def read(self) -> bytes:
+        """Everything that is left."""
+        data = BytesIO(bytes(self._left))
+        with data.getbuffer() as room:
+            at = 0
+            while at < len(room):
+                at += self.readinto(room[at:])
+        return data.getvalue()
 
     def drain(self) -> bytes:
         """Read what is left, in constant memory; gives the digest of everything."""
-        while self.read(_PIECE):
+        room = memoryview(bytearray(_PIECE))
+        while self.readinto(room):
             pass
         return self._hash.digest()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import BinaryIO
 
 from hansa import encoding, errors
 from hansa.crypto import sealing, signatures
+from hansa.crypto.sealing import Source
 from hansa.enclave import messages as msg
 from hansa.enclave import oblivious, opening, rounds
 from hansa.enclave.bulk import Bulk
@@ -101,7 +101,7 @@ class Enclave:
         self._finished = None
         return msg.Done()
 
-    def base(self, message: msg.Base, source: BinaryIO) -> msg.Done:
+    def base(self, message: msg.Base, source: Source) -> msg.Done:
         """Take the checkpoint that the round builds on."""
         # A header with the names of all parameters, the model, two moments of its optimiser.
         limit = _LIMITS.record + 4096 + 20 * self._length
@@ -115,7 +115,7 @@ class Enclave:
             raise Refusal(Code.BASE) from e
         return msg.Done()
 
-    def payload(self, message: msg.Payload, source: BinaryIO) -> msg.Done:
+    def payload(self, message: msg.Payload, source: Source) -> msg.Done:
         """Take a member's sealed update. What is invalid is the member's doing and counts as nothing."""
         bulk = _bulk(source, message.size, payload_limit(self._length))
         round = self._running()
@@ -201,7 +201,7 @@ class Enclave:
         return msg.Finished(result, self._account.sign(signed), grant, len(blob)), blob
 
 
-def _bulk(source: BinaryIO, size: int, limit: int) -> Bulk:
+def _bulk(source: Source, size: int, limit: int) -> Bulk:
     """What follows a message, if its seal may hold that much. Nothing is read or set aside before."""
     if size > sealing.sealed_size(limit):
         raise Refusal(Code.TOO_LARGE)
