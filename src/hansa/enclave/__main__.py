@@ -21,13 +21,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hansa.enclave", description=__doc__)
     parser.add_argument("--provider", choices=("simulated", "gramine", "tdx"), required=True)
     options = parser.parse_args()
-    # A host's Ctrl-C is the host's to handle; when it goes, standard input ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         quote, mode = provider(options.provider)
     except errors.Misconfigured as e:
         sys.stderr.write(f"{e}\n{e.hint}\n")
         return 2
+    # A host's Ctrl-C is the host's to handle; when it goes, standard input ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Nothing but answers may get to the host: what a library prints goes to standard error.
     with BufferedReader(FileIO(os.dup(0)), _BUFFER) as source, os.fdopen(os.dup(1), "wb", _BUFFER) as sink:
         os.dup2(2, 1)

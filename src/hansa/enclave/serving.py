@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BufferedReader
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hansa import errors
 from hansa.enclave import messages as msg
@@ -11,7 +11,7 @@ from hansa.enclave.messages import FATAL, Code, Refusal
 from hansa.enclave.program import PROGRAM, Enclave, Quoting
 
 
-def serve(source: BufferedReader, sink: BinaryIO, quote: Quoting, mode: str) -> None:
+def serve(source: BufferedReader[Any], sink: BinaryIO, quote: Quoting, mode: str) -> None:
     """Serve one host until it goes, or an answer ends the enclave. `mode`: "hardware" or "simulated"."""
     host = _Host(quote)
     _send(sink, msg.Hello(PROGRAM, mode))
@@ -39,7 +39,7 @@ class _Host:
         self._quote = quote
         self._enclave: Enclave | None = None
 
-    def answer(self, message: msg.Request, source: BufferedReader) -> tuple[msg.Answer, bytes]:
+    def answer(self, message: msg.Request, source: BufferedReader[Any]) -> tuple[msg.Answer, bytes]:
         """The answer to a message and what follows it. Raises `Refusal`."""
         enclave = self._enclave
         if isinstance(message, msg.Begin):
