@@ -80,12 +80,15 @@ class Threaded(Enclosure):
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
-        return _NoProcess()
+        return _NoProcess(self.thread)
 
 
 class _NoProcess:
-    def poll(self) -> int:
-        return 0
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def poll(self) -> int | None:
+        return None if self._thread.is_alive() else 0
 
     def wait(self, timeout: float | None = None) -> int:
         return 0

@@ -3,6 +3,8 @@ back into the store if they go missing there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hansa import errors
 from hansa.node.retention import Retention
 from hansa.node.world import Findings, World
@@ -76,21 +78,26 @@ class Blobs:
                 self._opened[key] = update
         return update
 
-    def get(self, digest: bytes) -> bytes:
-        """A blob from the own disk, else from the store; kept from then on."""
+    def get(self, digest: bytes, *, limit: int | None = None) -> bytes:
+        """A blob from the own disk, else from the store; kept from then on. `limit`: bytes of one of this kind."""
         self.retention.used(digest)
+        limit = limit or self.world.limits.blob
         try:
-            return self.world.kept.get(digest, limit=self.world.limits.blob)
+            return self.world.kept.get(digest, limit=limit)
         except (errors.Unavailable, errors.Untrusted):
             pass
         try:
-            blob = self.world.store.get(digest, limit=self.world.limits.blob)
+            blob = self.world.store.get(digest, limit=limit)
         except errors.Untrusted as e:
             # The store's fault, not the author's: it may yet give the right bytes.
             raise errors.Unavailable(f"the store gives other bytes than asked for: {e}") from e
         self.world.kept.put(blob)
         self._held[0].add(digest)
         return blob
+
+    def hold(self, digests: Iterable[bytes]) -> None:
+        """What earlier rounds brought is needed in this one: it is put back as what was fetched lately."""
+        self._held[0].update(digests)
 
     def keep(self, data: bytes) -> bytes:
         """Keep bytes on the own disk; gives their digest."""

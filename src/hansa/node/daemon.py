@@ -120,7 +120,7 @@ class Node:
             else None,
             waiting=self.messages.waiting(view),
             opening=self.openings.knowledge(state, sent) if self.openings else None,
-            enclave=self.enclosed.knowledge(state) if self.enclosed else None,
+            enclave=self.enclosed.knowledge(view) if self.enclosed else None,
         )
 
     def training_task(self, state: State) -> TrainTask:
@@ -142,7 +142,7 @@ class Node:
         self.blobs.turn()
         self.messages.turn()
         self.world.journal.forget(state.round - self._keep_rounds())
-        self.retention.turn(state)
+        self.retention.turn(state, self.enclosed.turn(state) if self.enclosed else frozenset())
 
     def _perform(self, step: Step, view: View) -> bool:
         state = view.state
@@ -177,7 +177,7 @@ class Node:
             case (
                 enclave_plan.Attest()
                 | enclave_plan.Vouch()
-                | enclave_plan.NameRoster()
+                | enclave_plan.NameRosters()
                 | enclave_plan.NameSet()
             ):
                 return self._perform_enclosed(step, view)
@@ -192,10 +192,10 @@ class Node:
                 return enclosed.attest(view)
             case enclave_plan.Vouch(hosts):
                 return enclosed.vouch(view, hosts)
-            case enclave_plan.NameRoster():
-                return enclosed.name_roster(view.state)
-            case enclave_plan.NameSet():
-                return enclosed.name_set(view.state)
+            case enclave_plan.NameRosters():
+                return enclosed.name_rosters(view.state)
+            case enclave_plan.NameSet(quarter):
+                return enclosed.name_set(view.state, quarter)
 
     def _perform_opening(self, step: opening_plan.Step, view: View) -> bool:
         openings, centre = self.openings, self.centre

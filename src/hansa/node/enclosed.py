@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hansa import attestation, encoding, errors
+from hansa.attestation import collateral, quotes
 from hansa.attestation.policy import policy_of
-from hansa.crypto import sealing
-from hansa.crypto.signatures import recover
 from hansa.node.blobs import Blobs
-from hansa.node.enclosure import Enclosure
+from hansa.node.hosting import Hosting
 from hansa.node.models import Models
-from hansa.node.recording import Records
+from hansa.node.recording import AGAIN, Records
+from hansa.node.signed import Signed
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import attested
 from hansa.protocol.attested import Candidate, Delivery
 from hansa.protocol.enclave_plan import Knowledge
 from hansa.protocol.state import State
-from hansa.protocol.tee import Manifest, Roster, Signatures
+from hansa.protocol.tee import Signatures
 from hansa.protocol.terms import terms_digest
 from hansa.records import Evidence, Phase, RecordKind, Terms
-
-_CLOCKS = 300
-"""Seconds by which the clocks of two nodes may differ."""
-
-SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +31,15 @@ class Made:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A candidate that was verified here. `parts`: digests of the blobs that prove it. `expires`: Unix seconds."""
+
+    candidate: Candidate
+    parts: tuple[bytes, ...]
+    expires: int
+
+
 class Enclosed(Models):
     """The enclaves and models of one node."""
 
@@ -43,194 +47,199 @@ class Enclosed(Models):
         self, me: Identity, terms: Terms, world: World, blobs: Blobs, findings: Findings, records: Records
     ) -> None:
         super().__init__(me.id, terms, world, blobs)
-        self.me = me
         self.records = records
         self.note = findings.note
         self._policy = policy_of(attested.tee_of(terms).accept)
         self._terms_digest = terms_digest(terms)
-        self._enclosure: Enclosure | None = None
-        self._knows: tuple[bytes, int] = b"", 0
-        self._quoted: dict[bytes, bytes] = {}
-        self._attested: set[bytes] = set()
+        self._sets = Signed(me, world, blobs.retention)
+        self._hosting = Hosting(me.id, terms, world.enclosure, self._sets) if world.enclosure else None
+        self._quoted: tuple[bytes, bytes] | None = None
+        self._rests = 0
+        self._fresh: set[tuple[bytes, bytes]] = set()
         self._refused: set[bytes] = set()
-        self._trusted: dict[bytes, Candidate] = {}
+        self._verified: dict[bytes, _Known] = {}
         self._named = 0
+        self._signed: tuple[Phase, int] | None = None
 
-    def knowledge(self, state: State) -> Knowledge:
-        """What the plan has to know."""
-        leads = state.phase is Phase.AGGREGATE and state.current.leader == self.me.id
+    def turn(self, state: State) -> frozenset[bytes] | None:
+        """A new round began. Gives the blobs that prove its candidates; None where some cannot be had now."""
+        self._fresh.clear()
+        self._refused.clear()
+        self._named, self._signed = 0, None
+        try:
+            self.known(state)
+        except (errors.Unavailable, errors.Untrusted):
+            return None
+        current = attested.candidates(self.terms, state).values()
+        self._verified = {digest: self._verified[digest] for digest in current}
+        needed = frozenset(part for known in self._verified.values() for part in known.parts)
+        self.blobs.hold(needed)
+        return needed
+
+    def knowledge(self, view: View) -> Knowledge:
+        """What the plan has to know. Raises `Unavailable`."""
+        state = view.state
+        found = attested.candidates(self.terms, state)
         try:
             trusted = self.known(state)
         except (errors.Unavailable, errors.Untrusted) as e:
             if isinstance(e, errors.Untrusted):
                 self.note(f"round {state.round}: an enclave that others vouched for is not trusted here: {e}")
             trusted = {}
-        found = attested.candidates(self.terms, state)
+        ends = {host: self._verified[digest].expires for host, digest in found.items() if host in trusted}
+        leads = state.phase is Phase.AGGREGATE and state.current.leader == self.id and self.id in trusted
         return Knowledge(
-            id=self.me.id,
+            id=self.id,
             terms=self.terms,
-            runs=self.world.enclosure is not None,
-            attested=frozenset(self._attested),
+            runs=self._hosting is not None,
+            attested=self._hosting.attested if self._hosting else frozenset(),
             refused=frozenset(self._refused),
-            trusted=bool(found) and trusted.keys() == found.keys(),
+            trusted=bool(trusted),
+            fresh=all(view.now <= end for end in ends.values()),
+            ending=self.id in ends and ends[self.id] < view.now + sum(state.parameters.durations),
             named=self._named,
-            signed="manifest" in self.world.journal.keys(state.round),
-            signers=len(self._signatures(state, self._manifest(state))) if leads and trusted else 0,
+            signed=self._signed,
+            signers=len(self._signatures(state)) if leads else 0,
         )
 
     # the own enclave
 
     def attest(self, view: View) -> bool:
         """Have the own enclave quoted, and record what came of it. Raises `Unavailable`, `Untrusted`."""
-        state = view.state
-        nonce = attested.nonce(state, self.me.id)
-        number = attested.about(state, RecordKind.ATTESTATION, self.me.id)
-        if nonce not in self._quoted:
-            assert self.world.collateral is not None
-            enclosure = self._running(state)
-            statement, evidence = enclosure.attest(nonce, self.world.collateral)
-            attested.check_statement(self._terms_digest, state, statement)
-            record = attestation.verify(evidence, self._policy, view.now, statement, nonce)
-            blob = encoding.encode(attested.Attestation(record.encoded, encoding.encode(statement)))
-            self.blobs.publish(state, evidence.quote, evidence.collateral, blob)
-            self._quoted = {nonce: encoding.digest(blob)}
-            if record.mode == "simulated":
-                self.note(f"the own enclave is {attestation.NO_PROTECTION}")
-        self._attested.add(self._quoted[nonce])
-        return self.records.record(view, state.round, number, self._quoted[nonce])
+        state, hosting = view.state, self._hosting
+        nonce = attested.nonce(state, self.id)
+        assert hosting is not None
+        if self._quoted is None or self._quoted[0] != nonce or self._quoted[1] not in hosting.attested:
+            if view.now < self._rests:
+                return False
+            # What does not work now is not tried at every turn: it may have meant a new process.
+            self._rests = view.now + max(1, min(state.parameters.durations) // AGAIN)
+            self._quoted = nonce, self._attest(view, hosting, nonce)
+            self._rests = 0
+        number = attested.about(state, RecordKind.ATTESTATION, self.id)
+        return self.records.record(view, state.round, number, self._quoted[1])
 
-    def _running(self, state: State) -> Enclosure:
-        """The own enclave, begun and told of the newest roster. Raises `Unavailable`, `Misconfigured`."""
-        chain = attested.rosters(state)
-        founding, at = self._knows
-        if self._enclosure is None or founding != chain[0].digest:
-            self.close()
-            assert self.world.enclosure is not None
-            enclosure = self.world.enclosure()
-            enclosure.begin(self.me.id, state.domain, encoding.encode(self.terms), chain[0])
-            self._enclosure, at = enclosure, 0
-        for roster in chain[at + 1 :]:
-            before = chain[roster.version - 1]
-            hash = encoding.message_hash(state.domain, "Roster", roster.version, roster.digest)
-            signatures = tuple(
-                self._collected(f"rosters/{state.domain.hex()}/{roster.version}", before, hash)
-            )
-            self._enclosure.change(roster, signatures)
-            at = roster.version
-        self._knows = chain[0].digest, at
-        return self._enclosure
+    def _attest(self, view: View, hosting: Hosting, nonce: bytes) -> bytes:
+        state = view.state
+        assert self.world.collateral is not None
+        statement, evidence = hosting.quote(attested.rosters(state), nonce, self.world.collateral)
+        attested.check_statement(self._terms_digest, state, statement)
+        record = attestation.verify(evidence, self._policy, view.now, statement, nonce)
+        blob = encoding.encode(attested.Attestation(record.encoded, encoding.encode(statement)))
+        self.blobs.publish(state, evidence.quote, evidence.collateral, blob)
+        if record.mode == "simulated":
+            self.note(f"the own enclave is {attestation.NO_PROTECTION}")
+        digest = encoding.digest(blob)
+        hosting.add(digest)
+        return digest
 
     def close(self) -> None:
         """End the own enclave, with its keys."""
-        if self._enclosure is not None:
-            self._enclosure.close()
-        self._enclosure = None
-        self._attested.clear()
-        self._quoted.clear()
+        if self._hosting is not None:
+            self._hosting.close()
 
     # those of others
 
     def vouch(self, view: View, hosts: Iterable[int]) -> bool:
-        """Verify attestations of this round, and record those that are good. Raises `Unavailable`."""
+        """Verify attestations of this round, and record those that are good. Raises `Unavailable`, `Refused`."""
         state, done = view.state, False
-        waiting = attested.unvouched(state, self.me.id)
+        waiting = attested.unvouched(state, self.id)
         for host in sorted(set(hosts) & waiting.keys()):
             digest = waiting[host]
             try:
                 self._check_fresh(view, host, digest)
+            except errors.Unavailable as e:
+                # Its host may withhold it; that is no reason to keep others waiting.
+                self.note(
+                    f"round {state.round}: the attestation of member {host} cannot be had yet: {e} {e.hint}".strip()
+                )
             except errors.Untrusted as e:
                 self._refused.add(digest)
                 self.note(
                     f"round {state.round}: the enclave of member {host} is refused: {e} {e.hint}".strip()
                 )
                 done = True
-                continue
-            number = attested.about(state, RecordKind.VOUCHER, host)
-            done |= self.records.record(view, state.round, number, digest)
+            else:
+                number = attested.about(state, RecordKind.VOUCHER, host)
+                done |= self.records.record(view, state.round, number, digest)
         return done
 
     def _check_fresh(self, view: View, host: int, digest: bytes) -> None:
-        record, statement, evidence = self._archived(digest)
         nonce = attested.nonce(view.state, host)
+        if (digest, nonce) in self._fresh:
+            return
+        record, statement, evidence = self._archived(digest)
         attested.check_statement(self._terms_digest, view.state, statement)
-        # At the own time: what its host says of the time is only held against that.
-        attestation.verify(evidence, self._policy, view.now, statement, nonce)
-        if abs(record.verified - view.now) > max(view.state.parameters.durations) + _CLOCKS:
-            raise errors.Untrusted("its record names another time than now", digest=digest)
-        attestation.reverify(record, evidence, self._policy, statement)
-        self._trusted[digest] = attested.candidate(host, self.blobs.get(digest))[0]
+        attested.check_time(record.verified, view.now)
+        # At the own time, or at its host's where that clock is ahead: collateral may be as new as that.
+        now = max(view.now, record.verified)
+        attestation.verify(evidence, self._policy, now, statement, nonce)
+        self._verify(host, digest, record, statement, evidence)
+        self._fresh.add((digest, nonce))
 
     def _archived(self, digest: bytes) -> tuple[attestation.Record, attestation.Statement, Evidence]:
-        found = attested.read_attestation(self.blobs.get(digest))
+        found = attested.read_attestation(self.blobs.get(digest, limit=attested.ATTESTATION_LIMIT))
         record = attestation.read_record(found.record)
-        evidence = Evidence(self.blobs.get(record.quote), self.blobs.get(record.collateral))
+        evidence = Evidence(
+            self.blobs.get(record.quote, limit=quotes.LIMIT),
+            self.blobs.get(record.collateral, limit=collateral.LIMIT),
+        )
         return record, attestation.read_statement(found.statement), evidence
 
+    def _verify(
+        self,
+        host: int,
+        digest: bytes,
+        record: attestation.Record,
+        statement: attestation.Statement,
+        evidence: Evidence,
+    ) -> None:
+        attestation.reverify(record, evidence, self._policy, statement)
+        candidate = attested.candidate(host, self.blobs.get(digest))[0]
+        self._verified[digest] = _Known(candidate, (digest, record.quote, record.collateral), record.expires)
+
     def known(self, state: State) -> dict[int, Candidate]:
-        """The candidates of the running round, each verified here. Raises `Unavailable`, `Untrusted`."""
+        """The candidates of the running round, each verified here. Raises `Unavailable`, `Untrusted`.
+
+        That a quote answers the nonce of its round, and the enclave knew the roster of then, a quorum vouched for.
+        """
         found = {}
         for host, digest in attested.candidates(self.terms, state).items():
-            if digest not in self._trusted:
+            if digest not in self._verified:
                 record, statement, evidence = self._archived(digest)
-                attestation.reverify(record, evidence, self._policy, statement)
                 if (statement.federation, statement.terms) != (state.domain, self._terms_digest):
                     raise errors.Untrusted("the enclave is for another federation", digest=digest)
-                self._trusted[digest] = attested.candidate(host, self.blobs.get(digest))[0]
-            found[host] = self._trusted[digest]
+                self._verify(host, digest, record, statement, evidence)
+            found[host] = self._verified[digest].candidate
         return found
 
     # what members sign for enclaves
 
-    def name_roster(self, state: State) -> bool:
-        """Leave the own signature of the newest roster. Raises `Unavailable`."""
-        roster = attested.rosters(state)[-1]
-        data = encoding.message_bytes(state.domain, "Roster", roster.version, roster.digest)
-        self.world.store.put_at(
-            f"rosters/{state.domain.hex()}/{roster.version}/{self.me.id}", self.me.signer.sign(data)
-        )
-        self._named = roster.version
-        return True
+    def name_rosters(self, state: State) -> bool:
+        """See to the own signatures of rosters. Raises `Unavailable`."""
+        chain = attested.rosters(state)
+        put = self._sets.leave_rosters(chain)
+        self._named = len(chain) - 1
+        return put
 
-    def _manifest(self, state: State) -> Manifest:
-        return attested.manifest(state, self.known(state))
-
-    def name_set(self, state: State) -> bool:
-        """Leave the own signature of the round's manifest: one a round, whatever becomes of the chain.
+    def name_set(self, state: State, quarter: int) -> bool:
+        """See to the own signature of the round's manifest: of one only, whatever becomes of the chain.
 
         Raises `Unavailable`, `Untrusted`.
         """
-        journal, digest = self.world.journal, self._manifest(state).digest
+        journal, digest = self.world.journal, attested.manifest(state, self.known(state)).digest
         if journal.get(state.round, "manifest") is None:
             journal.put(state.round, {"manifest": digest})
         if journal.get(state.round, "manifest") != digest:
             self.note(f"round {state.round}: another set was signed before a reorganisation; this one is not")
             return False
-        data = encoding.message_bytes(state.domain, "Manifest", state.round, digest)
-        key = f"{self._sets(state)}/{self.me.id}"
-        self.blobs.retention.named(state, key)
-        self.world.store.put_at(key, self.me.signer.sign(data))
-        return True
+        put = self._sets.leave_manifest(state, digest)
+        self._signed = state.phase, quarter
+        return put
 
-    def _sets(self, state: State) -> str:
-        return f"manifests/{state.domain.hex()}/{state.round}"
-
-    def _signatures(self, state: State, made: Manifest) -> Signatures:
-        signed = encoding.message_hash(state.domain, "Manifest", made.round, made.digest)
-        return tuple(self._collected(self._sets(state), attested.rosters(state)[-1], signed))
-
-    def _collected(self, folder: str, roster: Roster, signed: bytes) -> Iterator[tuple[int, bytes]]:
-        """Those signatures in a folder of the store that are what they should be, by members of a roster."""
-        left = frozenset(self.world.store.list(folder))
-        for seat in roster.seats:
-            key = f"{folder}/{seat.id}"
-            if key not in left:
-                continue
-            try:
-                signature = self.world.store.get_at(key, limit=SIGNATURE_BYTES)
-                if recover(signed, signature) == seat.address:
-                    yield seat.id, signature
-            except (errors.Unavailable, errors.Untrusted):
-                continue
+    def _signatures(self, state: State) -> Signatures:
+        made = attested.manifest(state, self.known(state))
+        return self._sets.of_manifest(state, attested.rosters(state)[-1], made)
 
     # results
 
@@ -239,28 +248,20 @@ class Enclosed(Models):
 
         Raises `Unavailable`, `Untrusted`.
         """
-        journal = self.world.journal
-        enclosure, known = self._enclosure, self.known(state)
-        own = known.get(self.me.id)
-        if enclosure is None or own is None or own.attestation not in self._attested:
+        hosting, known = self._hosting, self.known(state)
+        own = known.get(self.id)
+        if hosting is None or own is None or own.attestation not in hosting.attested:
             raise errors.Unavailable("the own enclave is no candidate of this round")
-        made = attested.manifest(state, known)
-        signatures = self._signatures(state, made)
-        try:
-            enclosure.start(made, signatures)
-            enclosure.base(self.standing(state).data)
-            for entry in made.entries:
-                blob = self.blobs.get(entry.digest)
-                enclosure.payload(entry.member, self.blobs.get(sealing.read_header(blob).grant), blob)
-            output = enclosure.finish()
-        except (errors.Unavailable, errors.Untrusted):
-            # One that stopped on the way takes no second set of this round: the next one is attested anew.
-            self.close()
-            raise
+        made, signatures = attested.manifest(state, known), self._signatures(state)
+        output = hosting.aggregate(
+            attested.rosters(state), made, signatures, lambda: self.standing(state).data, self.blobs.get
+        )
         delivery = Delivery(made, signatures, output.result, output.signature, own.attestation)
         evidence = encoding.encode(delivery)
         self.blobs.publish(state, output.blob, output.grant, evidence)
-        journal.put(state.round, {f"delivery/{output.result.result.hex()}": encoding.digest(evidence)})
+        key = f"delivery/{output.result.result.hex()}"
+        if self.world.journal.get(state.round, key) is None:
+            self.world.journal.put(state.round, {key: encoding.digest(evidence)})
         return Made(output.result.result)
 
     def release(self, state: State, result: bytes) -> bytes:
@@ -274,7 +275,8 @@ class Enclosed(Models):
         """The proposed model's bytes, kept. Raises `Unavailable`, and `Untrusted` if no attested enclave made it."""
         current = state.current
         assert current.leader is not None
-        delivery = attested.read_delivery(self.blobs.get(current.evidence))
+        evidence = self.blobs.get(current.evidence, limit=attested.DELIVERY_LIMIT)
+        delivery = attested.read_delivery(evidence)
         attested.check_delivery(
             self.terms, state, delivery, self.known(state), current.leader, current.result
         )
@@ -286,4 +288,4 @@ class Enclosed(Models):
 
     def sealed_in(self, evidence: bytes) -> bytes:
         """Digest of the sealed model that a delivery names. Raises `Untrusted`."""
-        return attested.read_delivery(evidence).result.sealed
+        return attested.sealed_digest(evidence)

@@ -84,6 +84,7 @@ class Enclosure:
                     hint="Check the command that starts it.",
                 ) from e
         self._source = self._socket.makefile("rb")
+        self._quoted: tuple[bytes, msg.Attested] | None = None
         self._socket.settimeout(START_TIMEOUT)
         hello = self._received()
         self._socket.settimeout(timeout)
@@ -103,6 +104,11 @@ class Enclosure:
         end = theirs.fileno()
         return subprocess.Popen(command, stdin=end, stdout=end, stderr=self._said)  # noqa: S603, the operator's own
 
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended; one that only hangs is seen when it is asked something."""
+        return self._socket.fileno() < 0 or self._process.poll() is not None
+
     def begin(self, host: int, federation: bytes, terms: bytes, roster: Roster) -> None:
         """Name the host's id, the federation, its canonical terms and its first roster. Once."""
         self._told(msg.Begin(host, federation, terms, roster))
@@ -112,8 +118,13 @@ class Enclosure:
         self._told(msg.Change(roster, signatures))
 
     def attest(self, nonce: bytes, fetch: Callable[[bytes], bytes]) -> tuple[Statement, Evidence]:
-        """Statement and quote for a nonce that was not used before; `fetch` gives collateral for a quote."""
-        answer = self._asked(msg.Attest(nonce), msg.Attested)
+        """Statement and quote for a nonce that was not used before; `fetch` gives collateral for a quote.
+
+        Asked again for the nonce of its last quote, as when there was no collateral, it is that quote.
+        """
+        if self._quoted is None or self._quoted[0] != nonce:
+            self._quoted = nonce, self._asked(msg.Attest(nonce), msg.Attested)
+        answer = self._quoted[1]
         return read_statement(answer.statement), Evidence(answer.quote, fetch(answer.quote))
 
     def start(self, manifest: Manifest, signatures: Signatures) -> None:

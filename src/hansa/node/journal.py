@@ -89,9 +89,10 @@ class Journal:
     def forget(self, before: int) -> None:
         """Drop the entries of rounds before `before`, but the newest of those that `latest` may want.
 
-        What opening of a round was answered is never dropped: however far a chain goes back, it stays the only one.
+        What opening of a round was answered, and what set was signed for enclaves, is never dropped: however far a
+        chain goes back, it stays the only one.
         """
-        query = """delete from entries where round < ?1 and key <> 'asked' and
+        query = """delete from entries where round < ?1 and key not in ('asked', 'manifest') and
             (key not in ('residual', 'best') or round < (select max(round)
             from entries e where e.key = entries.key and e.round < ?1))"""
         self._run(query, (before,))

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from hansa import errors
 from hansa.node.world import Findings, World
+from hansa.protocol import attested, secagg
 from hansa.protocol import checkpoint as ckpt
-from hansa.protocol import secagg
 from hansa.protocol.state import State
 from hansa.records import Terms
 
@@ -48,12 +48,18 @@ class Retention:
         if self._window:
             self._used.update(digests)
 
-    def turn(self, state: State) -> None:
-        """A new round began: note what the last one used, delete what no round in the window did."""
+    def turn(self, state: State, needed: frozenset[bytes] | None = frozenset()) -> None:
+        """A new round began: note what the last one used, delete what no round in the window did.
+
+        `needed`: what the new one needs beside the model; nothing is deleted where that is not known (None).
+        """
         if not self._window:
             return
         try:
             self._stamp(state)
+            self._world.journal.touch((digest.hex() for digest in needed or ()), state.round)
+            if needed is None:
+                return
             if self._touch_summed(state) if self._terms.secagg is not None else self._touch_standing(state):
                 self._collect(state.round - self._window)
         except (errors.Unavailable, errors.Untrusted) as e:
@@ -82,7 +88,8 @@ class Retention:
         try:
             if state.model_author is not None:
                 kept, limit = self._world.kept, self._world.limits.blob
-                sealed = ckpt.sealed_digest(kept.get(state.model_evidence, limit=limit))
+                sealed_digest = attested.sealed_digest if self._terms.tee is not None else ckpt.sealed_digest
+                sealed = sealed_digest(kept.get(state.model_evidence, limit=limit))
                 live |= {sealed, *self._world.scheme.references(kept.get(sealed, limit=limit))}
             return True
         except (errors.Unavailable, errors.Untrusted):

@@ -4,24 +4,33 @@ A member with a seat that may lead runs an enclave, and has it quoted over a non
 beacon, the round, the member. It records the digest of what was verified (ATTESTATION). Members verify it too, and
 record that digest (VOUCHER, about that member). With a quorum of them an enclave is a *candidate* from the next round
 on, for as many rounds as the terms say: members seal their updates to all candidates of a round, so that each of them
-can finish what another one began.
+can finish what another one began. Who the candidates of a round are does not change while it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 
 from hansa import encoding, errors
-from hansa.protocol import tee, typed
+from hansa.protocol import phases, tee, typed
 from hansa.protocol.state import Seats, State, active_members, quorum, seats_of
 from hansa.protocol.statements import Statement, read_statement
 from hansa.protocol.tee import Entry, Manifest, Result, Roster, Seat, Signatures
 from hansa.protocol.timing import unpack_meta
 from hansa.protocol.typed import Bytes20, Bytes32, Bytes64
 from hansa.records import MAX_MEMBERS, SUBJECTS, RecordKind, Tee, Terms
+
+ATTESTATION_LIMIT = 32 * 1024
+"""Bytes of an attestation."""
+
+DELIVERY_LIMIT = 1024 * 1024
+"""Bytes of a delivery; of a thousand members it has a third of that."""
+
+CLOCKS = 300
+"""Seconds by which the clocks of two nodes may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ def tee_of(terms: Terms) -> Tee:
 
 def read_attestation(data: bytes) -> Attestation:
     """An attestation from its canonical bytes. Raises `Untrusted`."""
-    return typed.decode(Attestation, data)
+    return typed.decode(Attestation, data, limit=ATTESTATION_LIMIT)
 
 
 def candidate(host: int, data: bytes) -> tuple[Candidate, Statement]:
@@ -75,78 +84,96 @@ def _chain(domain: bytes, versions: tuple[Seats, ...]) -> tuple[Roster, ...]:
 
 def rosters(state: State) -> tuple[Roster, ...]:
     """All versions of the roster; before the first round the one with which it would open now."""
-    versions = state.rosters or (seats_of(state, active_members(state)),)
-    return _chain(state.domain, versions)
+    versions = tuple(seats for _, seats in state.rosters)
+    return _chain(state.domain, versions or (seats_of(state, active_members(state)),))
+
+
+def _voters(state: State, round: int) -> frozenset[int]:
+    """Who vouched in a round: its roster; those with whom the first one opened vouched before it."""
+    version = next(seats for since, seats in reversed(state.rosters) if since <= max(round, 1))
+    return frozenset(id for id, _, _ in version)
 
 
 # attestations
 
 
-def about(state: State, kind: RecordKind, id: int) -> int:
-    """The number of a record of this kind about an id.
+@lru_cache(maxsize=8)
+def _batch(founding: Roster) -> int:
+    return int.from_bytes(founding.digest[:8], "big")
 
-    Before the first round members may still join, and enclaves that were attested for fewer are attested again: each
-    number of members has records of its own.
+
+def counted(state: State, kind: RecordKind, id: int, round: int) -> int:
+    """The number of a round's records of this kind about an id.
+
+    Before the first round members may still come and go, and each enclave that was attested for others is attested
+    again: each roster with which the federation could open has records of its own.
     """
-    batch = 0 if state.round else len(active_members(state))
+    batch = 0 if round else _batch(rosters(state)[0])
     return kind + SUBJECTS * (id + MAX_MEMBERS * batch + 1)
 
 
-def _first(state: State) -> int:
-    """The batch of the members with which the first round opened."""
-    return len(state.rosters[0]) if state.rosters else 0
+def about(state: State, kind: RecordKind, id: int) -> int:
+    """The number of the running round's records."""
+    return counted(state, kind, id, state.round)
 
 
 def nonce(state: State, id: int) -> bytes:
     """What the enclave of an id is to be quoted over in this round: no one knew it before the last beacon."""
-    seed = state.current.seed if state.round else state.beacon
     number = about(state, RecordKind.ATTESTATION, id)
-    return encoding.digest(encoding.encode([state.domain, "nonce", state.round, number, seed]))
+    return nonce_of(state.domain, state.round, number, state.current.seed)
+
+
+def nonce_of(domain: bytes, round: int, number: int, seed: bytes) -> bytes:
+    """The nonce of an ATTESTATION record: of its round, its number, and the beacon before that round."""
+    return encoding.digest(encoding.encode([domain, "nonce", round, number, seed]))
 
 
 def _recorded(state: State, kind: int, id: int, round: int) -> bytes | None:
     if (kind, id, round) in state.belated:
         return None
-    return dict(state.recorded.get((kind, id), ())).get(round)
+    # From the newest on: a federation may run for years.
+    return next((digest for r, digest in reversed(state.recorded.get((kind, id), ())) if r == round), None)
 
 
-def attested_now(state: State, id: int) -> bytes | None:
-    """Digest of the attestation that an id recorded in the running round."""
-    return _recorded(state, about(state, RecordKind.ATTESTATION, id), id, state.round)
+def attested_in(state: State, id: int, round: int) -> bytes | None:
+    """Digest of the attestation that an id recorded in a round."""
+    return _recorded(state, counted(state, RecordKind.ATTESTATION, id, round), id, round)
 
 
-def _numbers(state: State, kind: RecordKind, id: int, round: int) -> int:
-    batch = 0 if round else _first(state)
-    return kind + SUBJECTS * (id + MAX_MEMBERS * batch + 1)
-
-
-def latest(state: State, id: int, before: int) -> tuple[int, bytes] | None:
-    """Round and digest of an id's newest attestation of the rounds before `before`."""
-    rounds = {0} | {
-        round
-        for number in {_numbers(state, RecordKind.ATTESTATION, id, 1)}
-        for round, _ in state.recorded.get((number, id), ())
-    }
-    for round in sorted((r for r in rounds if r < before), reverse=True):
-        digest = _recorded(state, _numbers(state, RecordKind.ATTESTATION, id, round), id, round)
+def _attested_lately(terms: Terms, state: State, id: int) -> Iterator[tuple[int, bytes]]:
+    """Round and digest of an id's attestations of earlier rounds that are not too old, the newest first."""
+    oldest = max(state.round - tee_of(terms).epoch, 0)
+    for round in range(state.round - 1, oldest - 1, -1):
+        digest = attested_in(state, id, round)
         if digest is not None:
-            return round, digest
-    return None
+            yield round, digest
+
+
+def _is_vouched_for(state: State, id: int, round: int, digest: bytes) -> bool:
+    about_it = counted(state, RecordKind.VOUCHER, id, round)
+    voters = _voters(state, round)
+    count = sum(_recorded(state, about_it, voter, round) == digest for voter in voters)
+    return count >= quorum(len(voters))
 
 
 def candidates(terms: Terms, state: State) -> Mapping[int, bytes]:
     """Hosts of the running round's candidates, each with the digest of its attestation."""
-    found: dict[int, bytes] = {}
-    roster = state.current.roster
-    for host in sorted(hosts(state) & roster):
-        newest = latest(state, host, state.round)
-        if newest is None or state.round - newest[0] > tee_of(terms).epoch:
-            continue
-        round, digest = newest
-        number = _numbers(state, RecordKind.VOUCHER, host, round)
-        vouchers = [id for id in roster if _recorded(state, number, id, round) == digest]
-        if len(vouchers) >= quorum(len(roster)):
-            found[host] = digest
+    return {host: digest for host, (_, digest) in candidacies(terms, state).items()}
+
+
+def candidacies(terms: Terms, state: State) -> Mapping[int, tuple[int, bytes]]:
+    """The same with the round of each attestation: the newest that has a quorum of vouchers."""
+    found: dict[int, tuple[int, bytes]] = {}
+    # Not the hosts of now: somebody may be excluded, or leave, after members have sealed their updates.
+    for host in sorted(state.current.verifiers):
+        vouched = (
+            (round, digest)
+            for round, digest in _attested_lately(terms, state, host)
+            if _is_vouched_for(state, host, round, digest)
+        )
+        newest = next(vouched, None)
+        if newest is not None:
+            found[host] = newest
     return dict(list(found.items())[: tee_of(terms).max_candidates])
 
 
@@ -156,10 +183,11 @@ def hosts(state: State) -> frozenset[int]:
 
 
 def unvouched(state: State, id: int) -> Mapping[int, bytes]:
-    """Attestations of the running round that a member has not vouched for: host -> digest."""
-    if id not in active_members(state):
+    """Attestations of the running round that a member has not vouched for, and could: host -> digest."""
+    voters = state.current.roster if state.round else active_members(state)
+    if id not in voters:
         return {}
-    made = {host: attested_now(state, host) for host in hosts(state)}
+    made = {host: attested_in(state, host, state.round) for host in hosts(state)}
     return {
         host: digest
         for host, digest in sorted(made.items())
@@ -168,20 +196,22 @@ def unvouched(state: State, id: int) -> Mapping[int, bytes]:
     }
 
 
-def due(terms: Terms, state: State, id: int, current: Set[bytes]) -> bool:
+def due(terms: Terms, state: State, id: int, current: Set[bytes], *, ending: bool) -> bool:
     """Whether an id should have its enclave attested now.
 
-    `current`: digests of the attestations of the enclave that runs.
+    `current`: digests of the attestations of the enclave that runs. `ending`: the collateral of the newest one is soon
+    to expire.
     """
-    if id not in hosts(state) or attested_now(state, id) is not None:
+    if id not in hosts(state) or attested_in(state, id, state.round) is not None:
         return False
     if not state.round:
+        # Each roster before the first round asks for attestations of its own: none for those too small to begin with.
+        return len(active_members(state)) >= phases.least(state)
+    newest = next(_attested_lately(terms, state, id), None)
+    if newest is None or newest[1] not in current or candidates(terms, state).get(id) != newest[1]:
         return True
-    newest = latest(state, id, state.round)
-    if newest is None or newest[1] not in current or id not in candidates(terms, state):
-        return True
-    # A round early, so that there is no round without it.
-    return state.round - newest[0] >= tee_of(terms).epoch
+    # A round before the last one: one in which too few vouch leaves no round without this enclave.
+    return ending or state.round - newest[0] >= max(tee_of(terms).epoch - 1, 1)
 
 
 def check_statement(terms_digest: bytes, state: State, statement: Statement) -> None:
@@ -194,6 +224,15 @@ def check_statement(terms_digest: bytes, state: State, statement: Statement) -> 
             f"the enclave is for another {' and '.join(wrong)}",
             hint="Its host started it for something else, or did not tell it of the members of now.",
             digest=statement.digest,
+        )
+
+
+def check_time(verified: int, now: int) -> None:
+    """That an attestation was not verified after now; its host said when. Raises `Untrusted`."""
+    if verified > now + CLOCKS:
+        raise errors.Untrusted(
+            f"its record names a time that is yet to come: {verified}, {verified - now} s after now",
+            hint="Its host has to set its clock.",
         )
 
 
@@ -239,9 +278,14 @@ class Delivery:
 
 def read_delivery(data: bytes) -> Delivery:
     """A delivery from its canonical bytes. Raises `Untrusted`."""
-    found = typed.decode(Delivery, data)
+    found = typed.decode(Delivery, data, limit=DELIVERY_LIMIT)
     tee.check_manifest(found.manifest)
     return found
+
+
+def sealed_digest(evidence: bytes) -> bytes:
+    """Digest of the sealed model that a delivery names. Raises `Untrusted`."""
+    return read_delivery(evidence).result.sealed
 
 
 def check_delivery(

@@ -23,16 +23,19 @@ class Vouch:
 
 
 @dataclass(frozen=True, slots=True)
-class NameRoster:
-    """Sign the newest roster for enclaves that know the one before, and leave the signature in the store."""
+class NameRosters:
+    """Sign each roster for enclaves that know the one before, and leave the signatures in the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class NameSet:
-    """Sign the manifest of the running round, and leave the signature in the store."""
+    """Sign the manifest of the running round, and leave the signature in the store; look once in this quarter of the
+    phase whether it lies there."""
+
+    quarter: int
 
 
-Step = Attest | Vouch | NameRoster | NameSet
+Step = Attest | Vouch | NameRosters | NameSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,10 @@ class Knowledge:
     """What one node knows beyond the chain.
 
     `runs`: it can run an enclave. `attested`: digests of the attestations of the one that runs. `refused`: digests of
-    attestations that are bad for good. `trusted`: it has verified every candidate of the round. `named`: newest roster
-    that it signed. `signed`: it has signed the round's manifest. `signers`: how many did, as far as it looked.
+    attestations that are bad for good. `trusted`: it has verified every candidate of the round; `fresh`: and none of
+    their collateral has expired. `ending`: that of the own enclave is soon to expire. `named`: newest roster
+    to whose signature it has seen in this round. `signed`: phase and quarter in which it last saw to that of the
+    manifest. `signers`: how many members signed that, as far as it looked.
     """
 
     id: int
@@ -50,32 +55,34 @@ class Knowledge:
     attested: frozenset[bytes] = frozenset()
     refused: frozenset[bytes] = frozenset()
     trusted: bool = False
+    fresh: bool = True
+    ending: bool = False
     named: int = 0
-    signed: bool = False
+    signed: tuple[Phase, int] | None = None
     signers: int = 0
 
 
-def steps(state: State, know: Knowledge) -> Iterator[Step]:
-    """Steps that are possible now."""
+def steps(state: State, know: Knowledge, done: float) -> Iterator[Step]:
+    """Steps that are possible now; `done`: how much of the phase is over."""
     if state.phase in (Phase.STOPPED, Phase.PAUSED):
         return
     chain, me = attested.rosters(state), know.id
-    if len(chain) > 1 + know.named and any(seat.id == me for seat in chain[-2].seats):
-        yield NameRoster()
-    if know.runs and attested.due(know.terms, state, me, know.attested):
+    if len(chain) > 1 + know.named:
+        yield NameRosters()
+    if know.runs and attested.due(know.terms, state, me, know.attested, ending=know.ending):
         yield Attest()
     waiting = attested.unvouched(state, me).items()
     good = frozenset(host for host, digest in waiting if digest not in know.refused)
     if good:
         yield Vouch(good)
-    frozen = state.phase in (Phase.AGGREGATE, Phase.VERIFY)
-    if frozen and not know.signed and know.trusted and me in state.current.roster:
-        yield NameSet()
+    frozen, quarter = state.phase in (Phase.AGGREGATE, Phase.VERIFY), int(4 * done)
+    if frozen and know.signed != (state.phase, quarter) and know.trusted and me in state.current.roster:
+        yield NameSet(quarter)
 
 
 def ready(state: State, know: Knowledge) -> bool:
     """Whether a member can train in this round: there are candidates, and it has verified each of them."""
-    return know.trusted and bool(attested.candidates(know.terms, state))
+    return know.trusted and know.fresh and bool(attested.candidates(know.terms, state))
 
 
 def leads(state: State, know: Knowledge) -> bool:

@@ -163,10 +163,10 @@ def _opened(state: State) -> State:
     snapshot: Mapping[int, int] = {i: m.reputation for i, m in state.members.items()}
     reads = (m for m in state.members.values() if m.id in roster or (m.role is Role.SERVER and m.active))
     readers = {m.id: m.key for m in reads}
-    last, seats = state.current, seats_of(state, roster)
+    last, seats, rosters = state.current, seats_of(state, roster), state.rosters
     return replace(
         state,
-        rosters=state.rosters if state.rosters[-1:] == (seats,) else (*state.rosters, seats),
+        rosters=rosters if rosters and rosters[-1][1] == seats else (*rosters, (state.round, seats)),
         current=RoundState(
             seed=state.beacon,
             roster=roster,

@@ -209,7 +209,7 @@ def next_steps(state: State, know: Knowledge, now: int) -> list[Step]:
     """Steps that are possible now, in the order in which to take them."""
     done = elapsed(state, now)
     opening: list[Step] = list(opening_plan.steps(state, know.opening, min(done, 1))) if know.opening else []
-    opening += enclave_plan.steps(state, know.enclave) if know.enclave else ()
+    opening += enclave_plan.steps(state, know.enclave, min(done, 1)) if know.enclave else ()
     if state.phase not in phases.RUNNING:
         return opening
     if done >= 1:
@@ -290,7 +290,8 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     verifies = me in current.verifiers
     leads = me == current.leader
     if know.enclave is not None:
-        verifies, leads = False, leads and enclave_plan.leads(state, know.enclave)
+        verifies = False
+        leads = leads and (know.aggregated or enclave_plan.leads(state, know.enclave))
     if (verifies or leads) and not know.aggregated:
         missing = current.selected - know.checked
         yield Fetch(missing) if missing else Aggregate()

@@ -87,8 +87,8 @@ class State:
     `contributed`: id -> in how many final rounds it took part, and the last of them. `burned`: rounds that ended so.
     `suspicion`: id -> how often a cohort with it failed, see `protocol.secagg`.
     `recorded`: (kind, id) -> round and digest of each record, in order of arrival. `belated`: kind, id and round of
-    those about keys that came after the round they are about. `rosters`: members of each version of the roster that a
-    round opened with.
+    those about keys that came after the round they are about. `rosters`: each version of the roster, with the first
+    round that opened with it.
     """
 
     parameters: Parameters
@@ -121,7 +121,7 @@ class State:
     committee_round: int = 0
     recorded: Mapping[tuple[int, int], tuple[tuple[int, bytes], ...]] = field(default_factory=dict)
     belated: frozenset[tuple[int, int, int]] = frozenset()
-    rosters: tuple[Seats, ...] = ()
+    rosters: tuple[tuple[int, Seats], ...] = ()
     accused: frozenset[tuple[int, int, int, int]] = frozenset()
     current: RoundState = field(default_factory=RoundState)
 

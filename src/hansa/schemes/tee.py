@@ -6,7 +6,7 @@ where another one's host vanished. Models are sealed to the roster, by the encla
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
@@ -37,6 +37,7 @@ class Enclaved:
         self._entropy = entropy
         self._terms = terms
         self._length = parameters(terms.layout)
+        self._found: tuple[Mapping[int, bytes], Readers] = {}, {}
         self._grants = Grants(id, private_key, entropy, limits)
 
     def seal(self, state: State, update: Update, fetch: Fetch) -> Sealed:
@@ -92,10 +93,12 @@ class Enclaved:
         """Canonical bytes of a model that `author`, or its enclave, released to `readers`. Raises `Untrusted`."""
         return self._grants.open_release(domain, readers, author, version, blob, fetch)
 
-    def _enclaves(self, state: State, fetch: Fetch) -> dict[int, bytes]:
+    def _enclaves(self, state: State, fetch: Fetch) -> Readers:
         found = attested.candidates(self._terms, state)
-        known = (attested.candidate(host, fetch(digest))[0] for host, digest in found.items())
-        return tee.sealed_to(tuple((each.host, each.seal_key) for each in known))
+        if self._found[0] != found:
+            known = [attested.candidate(host, fetch(digest))[0] for host, digest in found.items()]
+            self._found = found, tee.sealed_to(tuple((each.host, each.seal_key) for each in known))
+        return self._found[1]
 
 
 def create(
