@@ -177,8 +177,8 @@ UNUSABLE: dict[str, Callable[[Federation, Manifest], Manifest]] = {
     "of another roster": lambda _, m: replace(m, roster=b"r" * 32),
     "for another enclave": lambda _, m: replace(m, candidates=((0, b"k" * 32),)),
     "for this key at another host": lambda _, m: replace(m, candidates=((1, m.candidates[0][1]),)),
-    "for too many enclaves": lambda _, m: replace(
-        m, candidates=(*m.candidates, *((i, b"k" * 32) for i in (1, 2, 3)))
+    "for too many enclaves": lambda made, m: replace(
+        m, candidates=(*m.candidates, *((i + 1, b"k" * 32) for i in range(made.terms.tee.max_candidates)))
     ),
     "of fewer members than the terms say": lambda _, m: replace(m, entries=m.entries[:4]),
     "with a member that is not on the roster": lambda _, m: replace(
@@ -352,9 +352,12 @@ class Begun(Federation):
 
 
 def test_a_nonce_gets_one_quote(made: Federation, host: Host) -> None:
-    host.attest(b"n" * 32)
-    refused(Code.NONCE, host.attest, b"n" * 32)
-    host.attest(b"o" * 32)
+    def attest(nonce: bytes) -> msg.Attested:
+        return host.enclosure._asked(msg.Attest(nonce), msg.Attested)
+
+    attest(b"n" * 32)
+    refused(Code.NONCE, attest, b"n" * 32)
+    attest(b"o" * 32)
 
 
 def test_a_quote_of_before_does_not_answer_a_new_nonce(made: Federation, host: Host) -> None:
@@ -494,7 +497,12 @@ def member_payloads(made: Federation, hosts: list[Host]) -> dict[Flaw, dict[str,
         Flaw.SIGNATURE: {
             "signed by another": sealed(made, right, hosts, plain=payload_bytes(made, right, signer=2)),
             "unsigned": sealed(made, right, hosts, plain=bytes(64) + plain[64:]),
-            "changed after signing": sealed(made, right, hosts, plain=plain[:-1] + bytes([plain[-1] ^ 1])),
+            "under another's signature": sealed(
+                made, right, hosts, plain=payload_bytes(made, made.update(2, right.values))[:64] + plain[64:]
+            ),
+            "under that of another round": sealed(
+                made, right, hosts, plain=payload_bytes(made, replace(right, round=2))[:64] + plain[64:]
+            ),
         },
         Flaw.CONTEXT: {
             **{

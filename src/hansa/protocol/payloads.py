@@ -2,6 +2,10 @@
 
 Nothing is packed: the length of a sealed update must not tell what is in it, and unpacking would touch memory as
 the data have it.
+
+The signature is over the header, and shows that the member itself sealed for this round: nobody else can have it, since
+it is never outside of a seal. That the numbers are the member's is the seal's to show, whose key only the member and
+the enclaves know, and the ledger's, where the member committed to the sealed bytes.
 """
 
 from __future__ import annotations
@@ -35,8 +39,9 @@ def payload_limit(length: int) -> int:
 def encode_payload(update: Update, sign: Callable[[bytes], bytes]) -> bytes:
     """Bytes of a dense update; `sign` is `ports.Signer.sign` of its member."""
     header: dict[str, Any] = {name: getattr(update, name) for name in _FIELDS}
-    said = framing.pack(_KIND, header, update.values.astype("<i4", copy=False).data.cast("B"))
-    return sign(_signed_bytes(update, said)) + said
+    head = framing.pack(_KIND, header)
+    values = update.values.astype("<i4", copy=False).data.cast("B")
+    return b"".join((sign(_signed_bytes(update, head)), head, values))
 
 
 def decode_payload(data: bytes | memoryview, length: int) -> tuple[Update, bytes, bytes]:
@@ -56,9 +61,9 @@ def decode_payload(data: bytes | memoryview, length: int) -> tuple[Update, bytes
     if not all(0 <= header[name] < 2**63 for name, kind in _FIELDS.items() if kind is int):
         raise errors.Untrusted("a number of the payload is negative or too large")
     update = Update(**header, values=np.frombuffer(body, "<i4").astype(np.int32, copy=False))
-    signed = keccak(_signed_bytes(update, said))
+    signed = keccak(_signed_bytes(update, said[: len(said) - len(body)]))
     return update, bytes(data[:SIGNATURE_BYTES]), signed
 
 
-def _signed_bytes(update: Update, said: bytes | memoryview) -> bytes:
-    return encoding.message_bytes(update.federation, "Payload", update.round, encoding.digest(said))
+def _signed_bytes(update: Update, head: bytes | memoryview) -> bytes:
+    return encoding.message_bytes(update.federation, "Payload", update.round, encoding.digest(head))
