@@ -500,6 +500,9 @@ def member_payloads(made: Federation, hosts: list[Host]) -> dict[Flaw, dict[str,
             "under another's signature": sealed(
                 made, right, hosts, plain=payload_bytes(made, made.update(2, right.values))[:64] + plain[64:]
             ),
+            "under that of another header": sealed(
+                made, right, hosts, plain=payload_bytes(made, replace(right, examples=99))[:64] + plain[64:]
+            ),
             "under that of another round": sealed(
                 made, right, hosts, plain=payload_bytes(made, replace(right, round=2))[:64] + plain[64:]
             ),
