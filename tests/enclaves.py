@@ -69,14 +69,16 @@ def terms_of(members: int = 5, **parts: Any) -> Terms:
 
 
 class Threaded(Enclosure):
-    """An enclave in a thread: the same bytes, without a process to start."""
+    """An enclave in a thread: the same bytes, without a process to start. `ready`: who quotes, and its mode."""
+
+    ready = READY
 
     def _launched(self, command: Sequence[str], theirs: socket.socket) -> Any:
         end = theirs.dup()
 
         def run() -> None:
             with end, end.makefile("rb") as source, end.makefile("wb") as sink, suppress(OSError):
-                serve(source, sink, *READY)
+                serve(source, sink, *self.ready)
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()

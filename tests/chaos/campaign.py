@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import random
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 from tests import sums
@@ -22,6 +24,7 @@ from tests.chaos.invariants import Referee
 from tests.chaos.schedule import ROUNDS, Schedule, draw
 
 from hansa.crypto import double_trapdoor
+from hansa.enclave import program
 from hansa.records import Phase
 
 PATIENCE = 700
@@ -54,13 +57,16 @@ def run(schedule: Schedule, *, evm: bool = False, told: bool = False) -> Report:
     """Play one schedule to its end, or to the first violation. `told`: print each event as it happens."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(double_trapdoor, "set_up", sums.set_up))
+        drawn = random.Random(f"hansa/chaos/{schedule.seed}/enclaves")
+        secrets = SimpleNamespace(token_bytes=drawn.randbytes)
+        stack.enter_context(mock.patch.object(program, "secrets", secrets))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if evm else None
         if evm:
             # The embedded chain makes its blocks at once, for good.
             faults = tuple(f for f in schedule.faults if f.kind not in ("reorg", "fork"))
             schedule = replace(schedule, confirmations=0, faults=faults)
         fed = Federation(schedule, folder)
-        stack.callback(fed.chain.close)
+        stack.callback(fed.close)
         referee = Referee(fed)
         printed = 0
 
@@ -145,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many schedules")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one schedule, told event by event")
-    parser.add_argument("--scheme", default="plaintext", choices=("plaintext", "secagg"))
+    parser.add_argument("--scheme", default="plaintext", choices=("plaintext", "secagg", "tee"))
     parser.add_argument("--evm", action="store_true", help="replay on the EVM")
     parser.add_argument(
         "--evm-every", type=int, default=100, help="every so many seeds on the EVM; 0 for none"

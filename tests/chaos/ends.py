@@ -189,7 +189,12 @@ class StoreEnd:
         fed.changes += 1
         kind, _, *where = key.split("/")
         if kind != "outbox":
-            fed.wire.names[key] = data
+            if kind == "manifests":
+                fed.sign(("manifest", int(where[0]), int(where[1])), data)
+            if kind in ("manifests", "rosters") and fed.chance("drop"):
+                fed.mark(self.id)
+            else:
+                fed.wire.names[key] = data
             return
         round, slot, id = where
         fed.sign((slot, int(round), int(id)), data)

@@ -11,22 +11,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests import sums, tiny
+from tests import enclaved, sums, tiny
 from tests.adversary.hostile import Wrapped
 from tests.chaos import ends
 from tests.chaos.chains import OnEvm, OnSpecification
-from tests.chaos.schedule import ALL, CENTRES, ROUNDS, SERVERS, Fault, Schedule
+from tests.chaos.schedule import ALL, CENTRES, HOSTS, ROUNDS, SERVERS, Fault, Schedule
+from tests.enclaves import Threaded
 
 from hansa import encoding, errors, wiring
+from hansa.attestation.simulated import Simulated, collected
 from hansa.crypto import sealing
+from hansa.enclave.providers import simulated_measurement
 from hansa.founding import Party
 from hansa.node.daemon import Node
+from hansa.node.enclosure import command
 from hansa.node.journal import Journal, open_journal
 from hansa.node.openings import Result
 from hansa.node.world import Identity, World
+from hansa.protocol import attested, plan
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
-from hansa.protocol import plan
 from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.secagg import Opening, decode_opening, encode_opening
 from hansa.protocol.state import State
@@ -60,6 +64,8 @@ def agreed(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
     """Terms, parties and seats of a schedule's federation."""
     if schedule.scheme == "secagg":
         return _summing(schedule)
+    if schedule.scheme == "tee":
+        return _enclosing(schedule)
     governance = schedule.governance
     parties = _parties(schedule.members, int(governance is Governance.SERVER), 0)
     sitting = {Governance.COMMITTEE: parties[:4], Governance.SERVER: parties[-1:]}.get(governance, [])
@@ -102,6 +108,23 @@ def _summing(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
     return replace(terms, govern=govern), parties, seats
 
 
+def _enclosing(schedule: Schedule) -> tuple[Terms, list[Party], list[bytes]]:
+    parties = _parties(schedule.members, 0, 0)
+    terms = enclaved.terms(
+        parties, rounds=ROUNDS, hosts=HOSTS, retain_rounds=schedule.retain_rounds, tee={"epoch": 3}
+    )
+    return terms, parties, [p.address for p in parties[:HOSTS]]
+
+
+class Enclave(Threaded):
+    """One whose processor is the same in every run."""
+
+    ready = (
+        lambda data: Simulated(simulated_measurement(), lambda: 0, entropy=bytes).quote(data).quote,
+        "simulated",
+    )
+
+
 class Holder(Wrapped):
     """A party's end of `secagg` that tells which openings it gave its half for."""
 
@@ -136,7 +159,7 @@ class Federation:
     `changes` counts effects, so that time is skipped only where nothing happens. `marks`: (round, phase, id)
     -> when a fault last touched that member there; `losses`: rounds in which the store lost a blob,
     `forked` those of which something final was undone.
-    `signed`: what left the nodes, by slot. `stopped`: errors that ended a node.
+    `signed`: what left the nodes, by slot. `stopped`: errors that ended a node. `fallen`: who was killed once.
     """
 
     def __init__(self, schedule: Schedule, folder: Path | None = None) -> None:
@@ -164,6 +187,7 @@ class Federation:
         self.forks = 0
         self.signed: dict[Slot, set[bytes]] = {}
         self.stopped: list[str] = []
+        self.fallen: set[int] = set()
         self.answered: dict[tuple[int, int], set[bytes]] = {}
         self._enrol()
         self.seats = [Seat(self, i, p, self.state.domain) for i, p in enumerate(self.parties)]
@@ -186,9 +210,9 @@ class Federation:
             self.chain.submit(0, msg.Join(p.address, *fields, signature))
 
     def _begin(self) -> None:
-        """Under `secagg` all make their keys, undisturbed; then the owner starts."""
+        """All make their keys, or have their enclaves attested, undisturbed; then the owner starts."""
         self.quiet = True
-        for _ in range(20 * (self.schedule.scheme == "secagg")):
+        for _ in range(20 * (self.schedule.scheme != "plaintext")):
             for seat in self.seats:
                 self._step(seat)
             self.chain.idle()
@@ -224,9 +248,33 @@ class Federation:
             scheme=scheme,
             journal=ends.Journal(Journal(seat.database, "memory"), self, seat.fuse),
             entropy=entropy,
+            enclosure=self._enclosure if self.schedule.scheme == "tee" and seat.id < HOSTS else None,
+            collateral=collected(lambda: self.now),
         )
         seat.node = Node(me, self.terms, world)
         seat.node.models.fold = self._folding(seat, seat.node.models.fold)
+        if seat.node.enclosed is not None:
+            seat.node.enclosed.release = self._releasing(seat, seat.node.enclosed.release)
+
+    def _enclosure(self) -> Enclave:
+        return Enclave(command("simulated"), limit=Limits().blob)
+
+    def _releasing(
+        self, seat: Seat, release: Callable[[State, bytes], bytes]
+    ) -> Callable[[State, bytes], bytes]:
+        """What an enclave gives is proposed as it is, or another set is claimed for it."""
+
+        def wrong(state: State, result: bytes) -> bytes:
+            evidence = release(state, result)
+            if not self.hit("miscompute", seat.id):
+                return evidence
+            assert seat.node is not None
+            delivery = attested.read_delivery(seat.node.blobs.get(evidence))
+            claimed = replace(delivery.manifest, entries=delivery.manifest.entries[1:])
+            self.count("miscompute: folds")
+            return seat.node.world.store.put(encoding.encode(replace(delivery, manifest=claimed)))
+
+        return wrong
 
     def _folding(self, seat: Seat, fold: Callable[[State], Any]) -> Callable[[State], Any]:
         def wrong(state: State) -> Checkpoint | Result:
@@ -245,6 +293,13 @@ class Federation:
             return made
 
         return wrong
+
+    def close(self) -> None:
+        """End all enclaves, and the chain."""
+        for seat in self.seats:
+            if seat.node is not None:
+                seat.node.close()
+        self.chain.close()
 
     # faults
 
@@ -378,7 +433,9 @@ class Federation:
         try:
             seat.node.step()
         except ends.Killed:
+            seat.node.close()
             seat.node = None
+            self.fallen.add(seat.id)
             seat.down = max(seat.down, self.now + 1)
             if seat.wiped:
                 seat.blobs.clear()

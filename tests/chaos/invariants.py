@@ -28,6 +28,7 @@ from tests.chaos.federation import DEADLINE, Federation
 from tests.chaos.schedule import ALL, SERVERS
 
 from hansa.app import TrainTask
+from hansa.protocol import attested
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import events as ev
 from hansa.protocol.aggregation import Contribution
@@ -276,6 +277,8 @@ class Referee:
         - a proposal is rejected also when a third of the verifiers was touched, and a verifier is silent
           when it was touched before it had precommitted, or when a touched leader (its clock is fast) did
           not wait for its precommitment, as the rules let it;
+        - under `tee` a leader is absent also when its enclave is no candidate, or may not be the one that was attested,
+          or when more members than a quorum can miss were touched, whose signatures it needs;
         - all is excused in a round of which a fork undid what was final: what was signed on the other side
           does not fit, and may not be signed anew;
         - nothing excuses two messages for one slot.
@@ -299,7 +302,8 @@ class Referee:
                 met = touched(Phase.AVAILABLE, now.since + DEADLINE // 4)
                 return lost or bool(met & {id, ALL}) or len(met & now.verifiers) > n - quorum(n)
             case Fault.ABSENT_LEADER:
-                return lost or bool(touched(Phase.AGGREGATE, last) & {id, ALL})
+                met = touched(Phase.AGGREGATE)
+                return lost or bool(touched(Phase.AGGREGATE, last) & {id, ALL}) or self._unable(id, met)
             case Fault.REJECTED_PROPOSAL:
                 met = touched(Phase.AGGREGATE) | touched(Phase.VERIFY)
                 return lost or bool(met & {id, ALL}) or 3 * len(met & now.verifiers) > n
@@ -309,3 +313,11 @@ class Referee:
                 return lost or hasty or bool((early | touched(Phase.VERIFY, last)) & {id, ALL})
             case _:
                 return False
+
+    def _unable(self, id: int, touched: set[int]) -> bool:
+        """Whether a leader under `tee` may have had no enclave, or no manifest that a quorum signed."""
+        if self.fed.schedule.scheme != "tee":
+            return False
+        n = len(self._now.roster)
+        hosting = id in attested.candidates(self.fed.terms, self.fed.state) and id not in self.fed.fallen
+        return not hosting or ALL in touched or len(touched & self._now.roster) > n - quorum(n)

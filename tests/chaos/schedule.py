@@ -97,10 +97,16 @@ SERVERS, CENTRES = 2, 2
 """Under `secagg`: who holds the halves, beside the members."""
 
 
+HOSTS = 4
+"""Under `tee`: how many members run enclaves."""
+
+
 def draw(seed: int, scheme: str = "plaintext") -> Schedule:
     """The schedule of a seed, for a federation under this scheme."""
     if scheme == "secagg":
         return _summing(seed)
+    if scheme == "tee":
+        return _enclosing(seed)
     rng = random.Random(f"hansa/chaos/{seed}")
     members = rng.choice((4, 5, 5, 5, 6))
     confirmations = rng.choice((0, 0, 1, 2, 3))
@@ -138,6 +144,31 @@ def _summing(seed: int) -> Schedule:
         governance=Governance.SERVER,
         rule="none",
         precommit=rng.random() < 0.7,
+        mode="synchronous",
+        frugal=rng.random() < 0.2,
+        confirmations=confirmations,
+        retain_rounds=rng.choice((0, 0, 1, 2)),
+        quiet=rng.randint(40, 250),
+        rates=_rates(rng),
+        faults=faults,
+    )
+
+
+def _enclosing(seed: int) -> Schedule:
+    """Whoever dies loses its enclave, with the keys."""
+    rng = random.Random(f"hansa/chaos/tee/{seed}")
+    members = rng.choice((4, 5, 6))
+    confirmations = rng.choice((0, 0, 1, 2, 3))
+    phases = (Phase.COMMIT, Phase.BEACON, Phase.AVAILABLE, Phase.AGGREGATE, Phase.AGGREGATE, Phase.VERIFY)
+    liar = rng.randrange(HOSTS)
+    faults = tuple(_fault(rng, members, confirmations, liar, phases) for _ in range(rng.randint(0, 7)))
+    return Schedule(
+        seed=seed,
+        scheme="tee",
+        members=members,
+        governance=Governance.COMMITTEE,
+        rule="none",
+        precommit=False,
         mode="synchronous",
         frugal=rng.random() < 0.2,
         confirmations=confirmations,
