@@ -62,6 +62,7 @@ bench: setup node_modules/.ready
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2 --scheme secagg
+	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2 --scheme tee
 
 processes: setup node_modules/.ready
 	$(BIN)/python -m tests.chaos.processes --repeat $(or $(REPEAT),20)

@@ -35,6 +35,16 @@ def test_no_schedule_under_secagg_violates_an_invariant():
     assert injected["kills"] > 20
 
 
+def test_no_schedule_under_tee_violates_an_invariant():
+    """Who dies loses its enclave; signatures get lost on their way to the store."""
+    injected = Counter[str]()
+    for report in reports(range(20), scheme="tee", evm_every=20):
+        assert report.violations == (), report.replay
+        injected += report.injected
+    assert injected["kills"] > 5
+    assert injected["miscompute: folds"] > 0
+
+
 def test_a_schedule_on_the_evm():
     schedule = draw(EVM)
     report = run(schedule, evm=True)
