@@ -12,6 +12,7 @@ from hansa.crypto import sealing
 from hansa.federation import Federation
 from hansa.ledger.evm import EvmLedger, Fold
 from hansa.ledger.rpc import Rpc
+from hansa.loading import Loader
 from hansa.node.daemon import Node
 from hansa.node.journal import open_journal
 from hansa.node.meter import Meter, MeteredLedger, MeteredStore, MeteredTrainer
@@ -94,12 +95,14 @@ def open_node(
     trainer: Callable[[int], Trainer],
     meter: Meter,
     *,
+    loader: Callable[[int], Loader | None] = lambda _id: None,
     relay: bool = True,
 ) -> Node:
     """The node of the key's owner; `trainer` makes the trainer of an id, `home` holds what must not be lost.
 
-    `meter` counts what it asks and how long it trains, which is what its commitments say. With `relay` it brings
-    the messages of others to the chain too.
+    `meter` counts what it asks and how long it trains, which is what its commitments say. `loader` says how the
+    machine of an id starts an enclave, if it does. With `relay` the node brings the messages of others to the chain
+    too.
 
     Raises `Misconfigured` when the key is no member's, or its home belongs to another.
     """
@@ -124,6 +127,7 @@ def open_node(
     def entropy(_label: str, n: int) -> bytes:
         return os.urandom(n)
 
+    loaded = loader(id)
     world = World(
         ledger=MeteredLedger(ledger, meter),
         store=MeteredStore(store, meter),
@@ -140,6 +144,8 @@ def open_node(
         journal=open_journal(home / "journal.sqlite", state.domain, member.address),
         entropy=entropy,
         duration=lambda _examples: meter.trained(),
+        enclosure=None if loaded is None else loaded.start,
+        collateral=None if loaded is None else loaded.collateral,
     )
     me = Identity(
         id=id,

@@ -7,7 +7,7 @@ the file's folder on.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo
@@ -40,6 +40,12 @@ def _several(value: Any) -> Any:
     return tuple(values)
 
 
+def _words(value: Any) -> Any:
+    if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
+        raise ValueError("must be a list of words, the first of which is a program")
+    return tuple(value)
+
+
 OwnPath = Annotated[Path, BeforeValidator(_path)]
 
 
@@ -58,6 +64,14 @@ class SignerTable(Table):
     ca: OwnPath | None = None
     certificate: OwnPath | None = None
     certificate_key: OwnPath | None = None
+
+
+class EnclaveTable(Table):
+    """[enclave]: what a member with a seat under scheme `tee` runs its enclave with; see `loading`."""
+
+    provider: Literal["simulated", "gramine", "tdx"] = "simulated"
+    command: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    collateral: str | None = None
 
 
 class MemberFile(Table):
@@ -79,6 +93,7 @@ class MemberFile(Table):
     proxy: str | None = None
     ca: OwnPath | None = None
     signer: SignerTable | None = None
+    enclave: EnclaveTable | None = None
 
     def options(self) -> dict[str, Any]:
         """Defaults of the command line's options and arguments, by the names of their parameters."""

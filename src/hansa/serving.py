@@ -196,10 +196,7 @@ class Service:
 
     def _tell_awaited(self, view: View) -> None:
         """Whose turn it is, if this node can do nothing before: said beforehand, since a step may take long."""
-        terms = self.node.terms
-        if terms.secagg is None:
-            return
-        text = awaiting.sentence(terms, view.state, self.node.me.id, view.now)
+        text = awaiting.sentence(self.node.terms, view.state, self.node.me.id, view.now)
         if text and text != self._awaited:
             self._say(logging.INFO, "awaiting", text)
         self._awaited = text

@@ -306,6 +306,7 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
             f"{folder} already holds a run",
             hint="Go on with it by --resume, or name another folder by --out.",
         )
+    _check_enclaves(file)
     founding = found(file)
     simulated = file.simulation
     secret = owner_secret(simulated.seed)
@@ -339,6 +340,16 @@ def start(file: FederationFile, folder: Path, *, resume: bool = False) -> Simula
         if made != deployment:
             raise errors.Unavailable("the contract was deployed to another address than computed")
     return Simulation(folder, founding, chain, Fold(chain, deployment, interval=math.inf), deployment, clock)
+
+
+def _check_enclaves(file: FederationFile) -> None:
+    """A simulation has simulated enclaves only. Raises `Misconfigured`."""
+    accepted = file.draft.tee
+    if accepted is not None and accepted.accept.root != "simulation":
+        raise errors.Misconfigured(
+            "`hansa run` simulates its enclaves, and these terms accept those of processors only",
+            hint="""Try them without protection: --set 'tee.accept={root = "simulation"}'.""",
+        )
 
 
 def _lay_out(folder: Path, file: FederationFile, founding: Founding, record: RunRecord) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from hansa import attacks, baselines, errors, runfolder
 from hansa.app import EvaluateTask, Values
 from hansa.audit.anchors import Anchors
+from hansa.protocol.attested import NO_PROTECTION, protection
 from hansa.protocol.history import RoundStory
 from hansa.protocol.model import to_arrays, to_safetensors
 from hansa.protocol.state import State
@@ -78,7 +79,10 @@ class MemberRow:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A finished run. `rounds` counts final ones, `seconds` are the caller's; `outcome` is one sentence."""
+    """A finished run. `rounds` counts final ones, `seconds` are the caller's; `outcome` is one sentence.
+
+    `protection`: that of the enclaves under scheme `tee`, in words.
+    """
 
     run: str
     name: str
@@ -95,6 +99,7 @@ class Summary:
     members: tuple[MemberRow, ...]
     gas_by_call: tuple[tuple[str, int], ...]
     privacy: str
+    protection: str | None
     anchors: Anchors
     seconds: float
 
@@ -129,6 +134,7 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
         members=rows,
         gas_by_call=tuple(sorted(simulation.gas().items())),
         privacy=privacy_sentence(terms),
+        protection=protection(terms),
         anchors=Anchors(
             simulation.deployment.chain_id,
             simulation.deployment.contract,
@@ -250,10 +256,21 @@ def outcome_of(state: State) -> str:
 
 def privacy_sentence(terms: Terms) -> str:
     """What a participant must know about privacy, in one sentence."""
-    noise = "carry no noise" if terms.privacy == "off" else f"carry noise ({terms.privacy})"
+    noise = "carries no noise" if terms.privacy == "off" else f"carries noise ({terms.privacy})"
+    if terms.secagg is not None:
+        return (
+            "secagg: nobody sees a single update, but a key centre and a server together could open all, and the "
+            f"other members of a sum together that of the last one; the model {noise}, so it may give away training "
+            "data; the store and the chain see neither."
+        )
+    if terms.tee is not None:
+        who = "tee: attested enclaves see single updates, and nobody else"
+        if protection(terms) == NO_PROTECTION:
+            who = f"tee, {NO_PROTECTION}: whoever hosts an enclave can read every update that is sealed to it"
+        return f"{who}; the model {noise}, so it may give away training data; store and chain see neither."
     return (
-        f"{terms.scheme}: every member can read every other member's updates, and these {noise}, so they may "
-        "give away training data; the store and the chain see none."
+        f"plaintext: every member can read every other member's updates; an update {noise}, so it may give away "
+        "training data; the store and the chain see none."
     )
 
 

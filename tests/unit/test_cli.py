@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hansa.cli.main import exit_code
 from hansa.cli.report import first_line, show_summary
 from hansa.cli.run import holding
 from hansa.config import load_federation
+from hansa.protocol.attested import NO_PROTECTION
 from hansa.records import GovernanceTerms, SelectionTerms, Training
 from hansa.summary import Accuracy, Anchors, MemberRow, Summary
 
@@ -187,6 +189,7 @@ SUMMARY = Summary(
     ),
     gas_by_call=(("deploy", 5_000_000), ("votes", 630_000)),
     privacy="plaintext: all is seen.",
+    protection=None,
     anchors=Anchors(1, b"\1" * 20, b"\2" * 32, 7, b"\3" * 32),
     seconds=31.4,
 )
@@ -208,6 +211,12 @@ def test_the_end_of_a_run() -> None:
     assert "next hansa audit runs/x-1" in " ".join(text.split())
     assert "gas 5,630,000 in all, 10,000 a member and round" in " ".join(text.split())
     assert "gas by call" not in text
+
+
+def test_what_protects_enclaves_is_said_where_there_are_some() -> None:
+    assert "enclaves" not in shown(SUMMARY)
+    enclosed = replace(SUMMARY, scheme="tee", protection=NO_PROTECTION)
+    assert f"enclaves {NO_PROTECTION}" in " ".join(shown(enclosed).split())
 
 
 def test_gas_by_call_is_shown_when_asked_for() -> None:

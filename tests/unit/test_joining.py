@@ -15,10 +15,12 @@ from hansa.app import app_digest
 from hansa.audit.claims import check_consents
 from hansa.audit.decisions import History
 from hansa.audit.report import Book
+from hansa.cli import costs
 from hansa.cli.explanation import page
 from hansa.member import consented
 from hansa.protocol import messages as msg
 from hansa.protocol.terms import terms_digest
+from hansa.records import Accept, Governance, SecAgg, SelectionTerms, Tee
 
 APP = Path(__file__).parents[2] / "examples" / "digits"
 
@@ -95,7 +97,7 @@ def test_other_terms_are_another_page(fresh):
 
 def test_the_page_says_when_updates_leave_the_store(fresh):
     terms = fresh.federation.terms
-    assert "Nothing in it is ever deleted" in page(terms, 4)
+    assert "Nothing in the store is ever deleted" in page(terms, 4)
     assert "3 rounds after its last use" in page(replace(terms, retain_rounds=3), 4)
 
 
@@ -118,3 +120,37 @@ def test_the_audit_reads_what_was_agreed_to(fresh, page_of):
     verdicts = {"these terms": "verified", "other terms": "failed", "nothing": "unavailable"}
     assert (check.name, check.verdict) == ("consents", verdicts[page_of])
     assert "no consent on the chain: m1" in str(book.report(anchored=False))
+
+
+def test_the_page_says_who_sees_updates_under_each_scheme(fresh):
+    plain = fresh.federation.terms
+    alone = SelectionTerms(rule="none")
+    simulated = replace(plain, scheme="tee", selection=alone, tee=Tee(accept=Accept(root="simulation")))
+    text = page(simulated, 4)
+    assert "is opened inside enclaves only" in text
+    assert "they are simulated: NO HARDWARE PROTECTION" in text
+    accepted = Accept(root="intel", enclaves=("ab" * 32,))
+    hardware = page(replace(simulated, tee=Tee(accept=accepted)), 4)
+    assert "NO HARDWARE PROTECTION" not in hardware
+    assert "Who breaks the processor of one host" in hardware
+    masked = page(replace(plain, scheme="secagg", selection=alone, secagg=SecAgg()), 4)
+    assert "A key centre and a server together could open every single update" in masked
+    for other in (text, hardware, masked):
+        assert "is read by each member of its round" not in other
+
+
+def test_what_enclaves_and_masks_cost_is_counted(fresh):
+    plain = replace(fresh.federation.terms, selection=SelectionTerms(rule="none"))
+    seats = replace(plain.govern, seats=("0x" + "ab" * 20,) * 3)
+    enclosed = replace(plain, scheme="tee", governance=Governance.COMMITTEE, govern=seats, tee=Tee(epoch=1))
+    once, seldom = (
+        costs.gas_of_a_round(t, 4)["records"] for t in (enclosed, replace(enclosed, tee=Tee(epoch=5)))
+    )
+    assert once == 3 * 5 * costs.RECORD
+    assert seldom == once // 5
+    assert "precommits" not in costs.gas_of_a_round(enclosed, 4)
+    verifies, other = costs.down_bytes(enclosed, 4)
+    assert other == costs.model_bytes(enclosed)
+    assert verifies == other + 3 * costs.update_bytes(enclosed)
+    masked = replace(plain, scheme="secagg", secagg=SecAgg())
+    assert costs.update_bytes(masked) > costs.update_bytes(plain)

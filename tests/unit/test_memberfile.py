@@ -131,7 +131,7 @@ def test_the_template_says_every_key_there_is() -> None:
     assert set(tomllib.loads(text)) == {"store"}
     found = tomllib.loads(re.sub(r"^# (?=\w+ = |\[)", "", text, flags=re.MULTILINE))
     assert set(found) == set(MemberFile.model_fields)
-    for section in ("store", "signer"):
+    for section in ("store", "signer", "enclave"):
         (table,) = (t for t in MemberFile.model_fields[section].annotation.__args__ if t is not type(None))
         assert set(found[section]) == set(table.model_fields)
 

@@ -10,7 +10,7 @@ from tests.tiny import terms
 from hansa.audit.anchors import Anchors
 from hansa.protocol.history import RoundStory
 from hansa.protocol.state import State
-from hansa.records import Fault, Outcome, Parameters, Phase
+from hansa.records import Accept, Fault, Outcome, Parameters, Phase, SecAgg, Tee
 from hansa.summary import (
     FAULTS,
     Accuracy,
@@ -85,7 +85,21 @@ def test_what_is_no_number_is_none(value: float) -> None:
 def test_privacy_without_noise_is_said_in_so_many_words() -> None:
     sentence = privacy_sentence(terms([]))
     assert sentence.startswith("plaintext: every member can read")
-    assert "carry no noise" in sentence
+    assert "carries no noise" in sentence
+
+
+def test_under_tee_the_sentence_says_who_sees_updates_and_what_protects_them() -> None:
+    made = replace(terms([]), scheme="tee", tee=Tee(accept=Accept(root="simulation")))
+    assert "tee, simulated: NO HARDWARE PROTECTION: whoever hosts" in privacy_sentence(made)
+    assert "every member" not in privacy_sentence(made)
+    real = replace(made, tee=Tee(accept=Accept(root="intel", enclaves=("ab" * 32,))))
+    assert "attested enclaves see single updates, and nobody else" in privacy_sentence(real)
+    assert "NO HARDWARE" not in privacy_sentence(real)
+
+
+def test_under_secagg_the_sentence_says_who_could_open_updates() -> None:
+    sentence = privacy_sentence(replace(terms([]), scheme="secagg", secagg=SecAgg()))
+    assert "nobody sees a single update, but a key centre and a server together could" in sentence
 
 
 def test_json_of_a_summary() -> None:
@@ -107,6 +121,7 @@ def test_json_of_a_summary() -> None:
         members=(member,),
         gas_by_call=(("deploy", 5), ("votes", 7)),
         privacy="",
+        protection=None,
         anchors=anchors,
         seconds=1.5,
     )

@@ -19,6 +19,7 @@ from hansa.protocol.terms import (
     terms_digest,
 )
 from hansa.records import (
+    Accept,
     AggregationTerms,
     Governance,
     GovernanceTerms,
@@ -49,7 +50,12 @@ SUM = replace(DRAFT, scheme="secagg", selection=SelectionTerms(rule="none"), gov
 
 
 TEE = replace(
-    SUM, scheme="tee", tee=Tee(), govern=GovernanceTerms("vote", committee=4), governance=Governance.COMMITTEE
+    SUM,
+    scheme="tee",
+    tee=Tee(accept=Accept(root="intel", enclaves=("ab" * 32,))),
+    secagg=None,
+    govern=GovernanceTerms("vote", committee=4),
+    governance=Governance.COMMITTEE,
 )
 
 
@@ -96,6 +102,11 @@ def rule(name: str, malicious: int = 0) -> AggregationTerms:
             replace(TEE, governance=Governance.PEERS),
             "[federation] governance",
             "those who may lead are fixed",
+        ),
+        (
+            replace(TEE, tee=Tee()),
+            "[tee.accept] enclaves",
+            "members seal to programs that they know, and none is pinned",
         ),
         (
             replace(TEE, tee=Tee(max_candidates=3)),

@@ -4,10 +4,11 @@ See `verifying.verify`; who attests: `simulated.Simulated`, `hardware.Gramine`, 
 collateral comes from: `service.from_service`.
 """
 
-from hansa.attestation.policy import NO_PROTECTION, Policy, Product, intel_root
+from hansa.attestation.policy import Policy, Product, intel_root
 from hansa.attestation.quotes import Measurement, Quote, SgxMeasurement, TdxMeasurement, normalise
 from hansa.attestation.records import Record, archive, archived, read_record
 from hansa.attestation.verifying import Examination, Facts, examine, reverify, verify
+from hansa.protocol.attested import NO_PROTECTION
 from hansa.protocol.statements import NONCE_BYTES, Statement, read_statement, report_data
 
 __all__ = [

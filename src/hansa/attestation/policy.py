@@ -25,9 +25,6 @@ STATUSES = (
 )
 """What Intel says of a processor's state, but for Revoked, which no policy can allow."""
 
-NO_PROTECTION = "simulated: NO HARDWARE PROTECTION"
-"""What a person reads wherever a simulation stands in for a processor."""
-
 DAY = 24 * 60 * 60
 PPID_BYTES, FMSPC_BYTES = 16, 6
 

@@ -89,7 +89,7 @@ def show(file: Source, as_json: Json = False) -> None:
     out = console()
     table = grid()
     for label, value in fields.items():
-        table.add_row(label.replace("_", " "), _plain(value))
+        table.add_row(label.replace("_", " "), plain(value))
     out.print(table)
     out.print("\nNothing of this is verified: `hansa attest verify` does that.", soft_wrap=True)
 
@@ -130,17 +130,19 @@ def _iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value of a quote for people: long digests in lines of 64 digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return "\n".join(_plain(each) for each in value)
+        return "\n".join(plain(each) for each in value)
     # Names in certificates are whatever their maker wrote, terminal commands too.
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
     return text if " " in text else "\n".join(text[k : k + 64] for k in range(0, len(text), 64))
 
 
-def _measured(measurement: Measurement) -> dict[str, Any]:
+def measured(measurement: Measurement) -> dict[str, Any]:
+    """What runs, by name of each register."""
     from hansa.attestation import SgxMeasurement
 
     if isinstance(measurement, SgxMeasurement):
@@ -160,7 +162,7 @@ def _fields(quote: Quote) -> dict[str, Any]:
     return {
         "tee": quote.tee,
         "version": quote.version,
-        **_measured(quote.measurement),
+        **measured(quote.measurement),
         "attributes": quote.attributes.hex(),
         "debug": quote.debug,
         "report_data": quote.report_data.hex(),
@@ -170,7 +172,8 @@ def _fields(quote: Quote) -> dict[str, Any]:
     }
 
 
-def _proven(facts: Facts) -> dict[str, Any]:
+def proven(facts: Facts) -> dict[str, Any]:
+    """What its maker says of a processor."""
     return {
         "status": facts.status,
         "advisories": list(facts.advisories),
@@ -192,7 +195,7 @@ def _verdict(
         "mode": policy.mode if policy.mode == "hardware" else NO_PROTECTION,
         "policy": policy.digest.hex(),
         "quote": None if examined is None else _fields(examined.quote),
-        "proven": None if examined is None or examined.facts is None else _proven(examined.facts),
+        "proven": None if examined is None or examined.facts is None else proven(examined.facts),
         "signed": None if examined is None else _iso(examined.collateral.issued),
         "refusals": [{"what": str(each), "hint": each.hint} for each in refusals],
     }
@@ -219,12 +222,12 @@ def _show_verdict(
         else:
             root = "Intel's root" if policy.mode == "hardware" else "the root of a simulation"
             table.add_row("proven", f"under {root}, by {facts.verifier}:")
-            for label, value in (_measured(facts.measurement) | _proven(facts)).items():
-                table.add_row(f"  {label}", _plain(value) or "none")
+            for label, value in (measured(facts.measurement) | proven(facts)).items():
+                table.add_row(f"  {label}", plain(value) or "none")
             table.add_row("  debug", "no")
             table.add_row(
                 "  report data",
-                f"{_plain(facts.report_data.hex())}\nnot judged: who asked for it has to compare it",
+                f"{plain(facts.report_data.hex())}\nnot judged: who asked for it has to compare it",
             )
         table.add_row("collateral", f"oldest part signed {_iso(examined.collateral.issued)}")
         out.print(table)

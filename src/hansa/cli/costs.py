@@ -7,6 +7,7 @@ Gas is fitted to measurements of the contract with all events on, messages in ba
 from __future__ import annotations
 
 from hansa.protocol.model import parameters
+from hansa.protocol.terms import parameters as contract_parameters
 from hansa.records import Governance, Terms
 
 GAS: dict[str, tuple[int, int]] = {
@@ -22,7 +23,14 @@ GAS: dict[str, tuple[int, int]] = {
 }
 """Call -> gas a round, gas a round and sender."""
 
+RECORD = 57_000
+"""Gas of a record, in a transaction of its own."""
+
 BY_VERIFIERS = frozenset({"availabilities", "precommits", "votes"})
+
+BYTES_A_VALUE = {"masked": 6, "direct": 14}
+CIPHERTEXTS = 40 * 1024
+"""Bytes under secagg: of a value by mode, and of a mask's key with its proof."""
 
 SEALING = 1024
 """Bytes that header and tags add to a small blob; a long one has 16 more for each 256 KiB."""
@@ -33,11 +41,15 @@ def gas_of_a_round(terms: Terms, members: int) -> dict[str, int]:
     off = set()
     if terms.selection.rule == "none":
         off |= {"ballots", "openings", "select"}
-    if not terms.govern.precommit:
+    if not contract_parameters(terms).precommit:
         off |= {"precommits"}
     verifiers = min(members, _verifiers(terms, members))
     senders = {call: verifiers if call in BY_VERIFIERS else members for call in GAS}
-    return {call: fixed + each * senders[call] for call, (fixed, each) in GAS.items() if call not in off}
+    found = {call: fixed + each * senders[call] for call, (fixed, each) in GAS.items() if call not in off}
+    if terms.tee is not None:
+        # Each host records an attestation, and every member vouches for it, once in so many rounds.
+        found["records"] = RECORD * verifiers * (1 + members) // terms.tee.epoch
+    return found
 
 
 def _verifiers(terms: Terms, members: int) -> int:
@@ -51,8 +63,10 @@ def _verifiers(terms: Terms, members: int) -> int:
 
 
 def update_bytes(terms: Terms) -> int:
-    """Bytes of one sealed update at most: it is compressed before it is sealed."""
+    """Bytes of one sealed update at most: it is compressed before it is sealed, unless it is masked or encrypted."""
     values = parameters(terms.layout)
+    if terms.secagg is not None:
+        return SEALING + CIPHERTEXTS + values * BYTES_A_VALUE[terms.secagg.mode]
     sparse = terms.training.gamma < 1
     size = 8 * round(values * terms.training.gamma) if sparse else 4 * values
     return SEALING + size + size // (256 * 1024) * 16
@@ -62,6 +76,14 @@ def model_bytes(terms: Terms) -> int:
     """Bytes of the sealed model at most, without a server optimiser's state."""
     size = 4 * parameters(terms.layout)
     return SEALING + size + size // (256 * 1024) * 16
+
+
+def down_bytes(terms: Terms, members: int) -> tuple[int, int]:
+    """Bytes that a member loads in a round at most: one that verifies, and one that does not."""
+    model = model_bytes(terms)
+    everything = (members - 1) * update_bytes(terms) + model
+    seated = terms.governance is Governance.COMMITTEE and terms.selection.rule == "none"
+    return everything, model if seated else everything
 
 
 def longest_round(terms: Terms) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hansa.cli import costs
 from hansa.cli.console import clock
+from hansa.protocol.attested import NO_PROTECTION, protection
 from hansa.protocol.terms import terms_digest
 from hansa.records import Terms
 
@@ -22,30 +23,17 @@ ON_CHAIN = (
 
 def rows(terms: Terms, members: int) -> list[tuple[str, str]]:
     """Label and sentence of each line; a line that goes on has no label. `members` of a round, for its costs."""
-    up, model = costs.update_bytes(terms), costs.model_bytes(terms)
-    gas = sum(costs.gas_of_a_round(terms, members).values())
     return [
         ("Your data", "never leave your machine. What was learned from them does, as an update."),
-        ("Your update", "is read by each member of its round, once all are committed."),
-        ("", "One curious member is enough: no coalition is needed."),
-        ("", "An update can give away training data (gradient inversion, membership inference)."),
-        (
-            "The store",
-            "sees sizes, times and how evaluators valued each update. Updates and models are sealed.",
-        ),
-        ("", _retention(terms)),
-        ("The leader", "sees nothing that other members do not see; they all check its result."),
+        *_updates(terms),
+        ("Retention", _retention(terms)),
         ("Outsiders", "see what is on the chain, and nothing else."),
         ("The chain", "keeps for ever, and nobody can delete:"),
-        *(("", f"- {line}") for line in ON_CHAIN),
-        ("The model", "of each round is sealed to the members of that round."),
+        *(("", f"- {line}") for line in _on_chain(terms)),
+        ("The model", _readers(terms)),
         ("Diff. privacy", _noise(terms)),
         ("Poisoning", _protection(terms)),
-        (
-            "A round costs",
-            f"at most {_size(up)} up and {_size((members - 1) * up + model)} down for a member; about {gas:,} gas "
-            f"for all {members}; at most {clock(costs.longest_round(terms))}.",
-        ),
+        ("A round costs", _costs(terms, members)),
     ]
 
 
@@ -56,10 +44,102 @@ def page(terms: Terms, members: int) -> str:
     return head + "\n\n" + "".join(f"{label:<15}{text}\n" for label, text in rows(terms, members))
 
 
+def _updates(terms: Terms) -> list[tuple[str, str]]:
+    """Who sees single updates, the store and the leader in particular."""
+    if terms.secagg is not None:
+        return [
+            (
+                "Your update",
+                "is seen by nobody: it is masked, and only sums of a round's updates are opened.",
+            ),
+            (
+                "",
+                f"A sum has at least {terms.training.min_members} of them, and is opened by the members in it.",
+            ),
+            ("", "A key centre and a server together could open every single update, now or later."),
+            ("", "The other members of a sum, all together, could compute yours."),
+            ("", "Sum and model can give away training data too."),
+            ("The store", "sees sizes and times. What lies there is masked, encrypted or sealed."),
+            ("Servers", "and key centres see ciphertexts only. Each answers once a round."),
+        ]
+    if terms.tee is not None:
+        return _in_enclaves(terms)
+    return [
+        ("Your update", "is read by each member of its round, once all are committed."),
+        ("", "One curious member is enough: no coalition is needed."),
+        ("", "An update can give away training data (gradient inversion, membership inference)."),
+        (
+            "The store",
+            "sees sizes, times and how evaluators valued each update. Updates and models are sealed.",
+        ),
+        ("The leader", "sees nothing that other members do not see; they all check its result."),
+    ]
+
+
+def _in_enclaves(terms: Terms) -> list[tuple[str, str]]:
+    hosts = len(terms.govern.seats) or terms.govern.committee
+    if protection(terms) == NO_PROTECTION:
+        held = [
+            ("", f"But they are {NO_PROTECTION}."),
+            (
+                "",
+                "Each host can read every update that was sealed to its enclave. For trials, not for real data.",
+            ),
+        ]
+    else:
+        held = [
+            ("", "Members pinned the program; a quorum of them checks the processor's word that it runs."),
+            (
+                "",
+                "Who breaks the processor of one host (side channels, a probe on its memory bus) reads them all.",
+            ),
+        ]
+    return [
+        (
+            "Your update",
+            f"is opened inside enclaves only: those of the {hosts} members with a seat, the hosts.",
+        ),
+        *held,
+        ("", "The model that comes out can give away training data too."),
+        ("The store", "sees sizes, times, and quotes with what identifies a processor. The rest is sealed."),
+        (
+            "The leader",
+            "hands sealed updates to its enclave, which signs the result. Members check the signature,",
+        ),
+        ("", "the quote and the set; they cannot make the result again."),
+    ]
+
+
+def _on_chain(terms: Terms) -> tuple[str, ...]:
+    if terms.tee is not None:
+        return *ON_CHAIN, "SHA-256 of what each enclave's quote proved, and who vouched for it"
+    if terms.secagg is not None:
+        return *ON_CHAIN, "SHA-256 of keys, certificates, openings and halves; whose sums were refused"
+    return ON_CHAIN
+
+
+def _readers(terms: Terms) -> str:
+    if terms.secagg is not None:
+        return "of each round is opened by those in its sum; others ask for it, as often as the terms say."
+    return "of each round is sealed to the members of that round."
+
+
+def _costs(terms: Terms, members: int) -> str:
+    gas = sum(costs.gas_of_a_round(terms, members).values())
+    verifies, other = costs.down_bytes(terms, members)
+    down = f"{_size(verifies)} down for a member"
+    if other != verifies:
+        down = f"{_size(other)} down for a member, {_size(verifies)} down with a seat"
+    return (
+        f"at most {_size(costs.update_bytes(terms))} up and {down}; about {gas:,} gas for all {members}; "
+        f"at most {clock(costs.longest_round(terms))}."
+    )
+
+
 def _retention(terms: Terms) -> str:
     if terms.retain_rounds:
-        return f"What a round put there, its authors delete {terms.retain_rounds} rounds after its last use."
-    return "Nothing in it is ever deleted."
+        return f"What a round put into the store, its authors delete {terms.retain_rounds} rounds after its last use."
+    return "Nothing in the store is ever deleted."
 
 
 def _noise(terms: Terms) -> str:
@@ -70,7 +150,8 @@ def _noise(terms: Terms) -> str:
 
 def _protection(terms: Terms) -> str:
     if terms.selection.rule == "none":
-        return f"no update is judged; {terms.aggregation.rule} alone limits what one can do."
+        where = " in the enclave" if terms.tee is not None else ""
+        return f"no update is judged; {terms.aggregation.rule}{where} alone limits what one can do."
     return (
         f"members judge each other's updates on their own data ({terms.selection.rule} by "
         f"{terms.selection.metric}); the worst are left out. It fails when hostile members are many."

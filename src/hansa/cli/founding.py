@@ -41,6 +41,7 @@ def deploy(
     from hansa.ledger import evm
     from hansa.ledger.crosscheck import connect
     from hansa.ledger.rpc import chain_id_of
+    from hansa.protocol.attested import NO_PROTECTION, protection
     from hansa.protocol.terms import parameters
 
     file = load_federation(app, [])
@@ -56,6 +57,10 @@ def deploy(
         chain.close()
     federation = Federation(made, terms)
     publish(shared, federation)
+    if protection(terms) == NO_PROTECTION:
+        log.warning(
+            f'its enclaves are {NO_PROTECTION}; for real data accept processors: [tee.accept] root = "intel"'
+        )
     print(federation.address)
 
 
@@ -88,7 +93,9 @@ def start(name: Name, rpc: RpcUrl, store: StoreUrl, key: KeyFile, password_file:
     from hansa.protocol import messages as msg
 
     with opened(name, rpc, store, key, password_file) as it:
-        _check_keys(it.federation.terms, it.ledger.view().state)
+        terms, state = it.federation.terms, it.ledger.view().state
+        _check_keys(terms, state)
+        _check_enclaves(terms, state)
         it.ledger.submit(msg.Start())
         members = len(it.ledger.view().state.current.roster)
     console().print(f"round 1 has begun with {members} members")
@@ -114,4 +121,17 @@ def _check_keys(terms: Terms, state: State) -> None:
         raise errors.Unavailable(
             f"the public keys of {len(ready)} members are certified, and a round takes at least {least}",
             hint="Each member's `hansa node` records its key, and `hansa kgc` certifies it; see `hansa status`.",
+        )
+
+
+def _check_enclaves(terms: Terms, state: State) -> None:
+    """Under tee nobody can send anything without an attested enclave. Raises `Unavailable`."""
+    from hansa.protocol import unattested
+
+    why = "" if terms.tee is None else unattested.why_not(terms, state)
+    if why:
+        raise errors.Unavailable(
+            f"there is no enclave to which members could seal: {why.rstrip('.')}",
+            hint="The nodes of members with a seat run enclaves and have them quoted, and every member's `hansa node` "
+            "vouches for them; see `hansa status`. Whoever joins makes all of them quoted anew. Then start.",
         )

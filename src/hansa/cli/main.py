@@ -14,6 +14,7 @@ from hansa.cli import (
     attest,
     audit,
     doctor,
+    enclave,
     export,
     founding,
     halves,
@@ -95,6 +96,9 @@ app.command("start", short_help="Begin the first round. The owner's command.")(c
 app.command("node", short_help="Take part until the federation stops.")(configured(node.node))
 app.command("kgc", short_help="Be a key centre of scheme secagg.")(configured(halves.kgc))
 app.command("server", short_help="Be a parameter server of scheme secagg.")(configured(halves.server))
+app.command("enclave", short_help="Start an enclave of scheme tee here, and judge its quote.")(
+    configured(enclave.enclave)
+)
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa import errors
-from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, log, opened
+from hansa.cli.connection import AppFolder, KeyFile, Name, Open, RpcUrl, StoreUrl, log, opened, own_file
 from hansa.cli.console import console
 from hansa.cli.keys import PasswordFile
 
 if TYPE_CHECKING:
+    from hansa.loading import Loader
     from hansa.ports import Trainer
     from hansa.records import Role
 
@@ -87,11 +90,18 @@ def node(
     store do not answer, it waits for them.
     """
     work = Work(name, rpc, store, key, password_file, home, look, relay, health, json_logs)
-    serve(work, lambda it, id: _trainer(it, app, data, id))
+    serve(work, lambda it, id: _trainer(it, app, data, id), _loader)
 
 
-def serve(work: Work, trainer: Callable[[Open, int], Trainer]) -> None:
-    """Be the node of a key's owner until the federation stops; `trainer` makes the trainer of its id, or refuses."""
+def serve(
+    work: Work,
+    trainer: Callable[[Open, int], Trainer],
+    loader: Callable[[Open, int], Loader | None] = lambda _it, _id: None,
+) -> None:
+    """Be the node of a key's owner until the federation stops; `trainer` makes the trainer of its id, or refuses.
+
+    `loader` says how it starts an enclave, if it has to.
+    """
     from hansa import member
     from hansa.cli import logs
     from hansa.health import served
@@ -120,8 +130,10 @@ def serve(work: Work, trainer: Callable[[Open, int], Trainer]) -> None:
             it.ledger,
             lambda id: trainer(it, id),
             meter,
+            loader=lambda id: loader(it, id),
             relay=work.relay,
         )
+        held.callback(running.close)
         held.callback(running.world.journal.close)
         held.callback(running.world.trainer.close)
         service = Service(running, meter, look=work.look)
@@ -158,6 +170,24 @@ def _trainer(it: Open, app: Path, data: Path | None, id: int) -> Trainer:
             "a member trains on rows of its own, and no --data names them", hint="Add --data PATH."
         )
     return member.trainer_of(it.federation, app, data, id)
+
+
+def _loader(it: Open, id: int) -> Loader | None:
+    """How a member with a seat runs its enclave under scheme tee; it was tried. Raises `Misconfigured`."""
+    from hansa import loading
+    from hansa.protocol.attested import protection
+
+    terms = it.federation.terms
+    if terms.tee is None or not it.ledger.view().state.members[id].seated:
+        return None
+    found = loading.loader_for(terms, own_file().enclave, lambda: int(time.time()))
+    try:
+        loading.check(found, terms, int(time.time()))
+    except errors.Unavailable as e:
+        log.warning(f"the enclave of this machine cannot be tried now: {e} {e.hint}".strip())
+    said = f"this node runs an enclave, provider {found.provider}: {protection(terms)}"
+    log.log(logging.WARNING if found.mode == "simulated" else logging.INFO, said, extra={"event": "enclave"})
+    return found
 
 
 def check_role(it: Open, id: int, role: Role) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hansa.cli.console import clock, percent
 from hansa.protocol import events as ev
+from hansa.protocol.attested import NO_PROTECTION, protection
 from hansa.protocol.history import RoundStory
 from hansa.records import Outcome, Phase
 from hansa.simulation import Simulation
@@ -42,6 +43,7 @@ class Progress:
         self._started = started
         self._rounds = simulation.terms.training.rounds
         self._shown = {row["round"] for row in simulation.metrics}
+        self._unprotected = protection(simulation.terms) == NO_PROTECTION
         self._spinner = Spinner("dots")
         self._now = "starting"
         self._phase = Phase.IDLE
@@ -49,6 +51,8 @@ class Progress:
         self._live = Live(get_renderable=self._line, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Progress:
+        if self._unprotected:
+            self._console.print(Text(NO_PROTECTION, style="bold yellow"))
         heading = f"{'round':>7}  {'leader':<6}  {self._metric():>8}  {'time':>6}  left out"
         self._console.print(Text(heading, style="dim"))
         if self._shown:
@@ -93,7 +97,8 @@ class Progress:
         frame = self._spinner.render(time.monotonic())
         wheel = frame if isinstance(frame, Text) else Text()
         elapsed = (f" {self._elapsed()}  ", "dim")
-        return Text.assemble(wheel, elapsed, self._now, no_wrap=True, overflow="ellipsis")
+        warning = (f"{NO_PROTECTION}  " if self._unprotected else "", "bold yellow")
+        return Text.assemble(wheel, elapsed, warning, self._now, no_wrap=True, overflow="ellipsis")
 
     def _elapsed(self) -> str:
         return clock(time.monotonic() - self._started)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hansa.cli.console import columns, command, grid, percent, short
 from hansa.config import FederationFile
+from hansa.protocol.attested import NO_PROTECTION
 from hansa.summary import MODEL, SUMMARY, MemberRow, Summary
 
 
@@ -118,6 +119,9 @@ def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
     a = summary.anchors
     table.add_row("gas", _gas(summary))
     table.add_row("privacy", summary.privacy)
+    if summary.protection is not None:
+        style = "bold yellow" if summary.protection == NO_PROTECTION else ""
+        table.add_row("enclaves", Text(summary.protection, style=style))
     files = f"{summary.run}: {SUMMARY}, {MODEL}" if summary.rounds else f"{summary.run}: {SUMMARY}"
     table.add_row("files", files)
     table.add_row("model", f"sha256 {summary.model_digest.hex()}")

@@ -11,6 +11,7 @@ from rich.text import Text
 from hansa.cli.console import clock, columns, command, grid, percent
 from hansa.cli.reading import Reading, Run
 from hansa.protocol import awaiting, cohorts, plan
+from hansa.protocol.attested import NO_PROTECTION, protection
 from hansa.protocol.state import Member, State
 from hansa.records import Outcome, Phase, Role
 from hansa.summary import outcome_of, reasons
@@ -42,7 +43,8 @@ def describe(reading: Reading) -> dict[str, Any]:
         "failed_in_a_row": state.voids,
         "leader": None if leader is None else reading.name(leader),
         "waiting_for": waiting_for(reading),
-        "missing": list(missing(reading)),
+        "missing": list(awaiting.missing(terms, state)),
+        "protection": protection(terms),
         "cohorts": _cohorts(reading),
         "now": view.now - start,
         "until": state.deadline - start if _timed(state) else None,
@@ -68,23 +70,16 @@ def _row(reading: Reading, m: Member) -> dict[str, Any]:
         "standing": _standing(reading.view.state, m),
         "left_out": sum(m.id in s.left_out for s in reading.story if s.outcome is Outcome.FINAL),
         "why": dict(why.most_common()),
-        "remarks": _remarks(reading, m),
+        "remarks": list(awaiting.remarks(reading.terms, reading.view.state, m.id)),
         "suspicion": reading.view.state.suspicion.get(m.id, 0),
     }
-
-
-def _remarks(reading: Reading, m: Member) -> list[str]:
-    """What scheme secagg has to say of a member."""
-    terms = reading.terms
-    return [] if terms.secagg is None else list(awaiting.remarks(terms, reading.view.state, m.id))
 
 
 def waiting_for(reading: Reading) -> dict[str, list[str]]:
     """Names of those whose message the chain still awaits, by kind of message."""
     state = reading.view.state
     awaited = {kind: plan.expected(state, kind) for kind in plan.kinds_of(state)}
-    if reading.terms.secagg is not None:
-        awaited |= awaiting.awaited(reading.terms, state)
+    awaited |= awaiting.awaited(reading.terms, state)
     return {kind: [reading.name(id) for id in sorted(ids)] for kind, ids in awaited.items() if ids}
 
 
@@ -97,6 +92,9 @@ def page(reading: Reading) -> RenderableType:
         table.add_row("federation", f"{reading.subject}: {subject}")
     else:
         table.add_row("run", f"{reading.subject}: {subject}, simulated")
+    if said := protection(terms):
+        style = "bold yellow" if said == NO_PROTECTION else ""
+        table.add_row("enclaves", Text(said, style=style))
     paused = state.phase is Phase.PAUSED
     table.add_row("state", Text(outcome_of(state), style="bold yellow" if paused else ""))
     if run is not None and state.phase not in ENDED:
@@ -213,18 +211,14 @@ def _moment(reading: Reading, at: int) -> str:
 
 
 def _add_set_up(table: Any, reading: Reading) -> None:
-    """What secagg needs before the first round."""
-    absent = missing(reading)
+    """What secagg and tee need before the first round."""
+    terms = reading.terms
+    absent = awaiting.missing(terms, reading.view.state)
     if absent:
-        table.add_row("", f"for key centres and servers of the terms to join: {', '.join(absent)}")
+        whom = "members with a seat" if terms.tee is not None else "key centres and servers of the terms"
+        table.add_row("", f"for {whom} to join: {', '.join(absent)}")
     if awaited := _awaited(reading):
         table.add_row("", f"for {awaited}")
-
-
-def missing(reading: Reading) -> tuple[str, ...]:
-    """Addresses of key centres and servers that the terms of secagg name, and that have not joined."""
-    terms = reading.terms
-    return () if terms.secagg is None else awaiting.missing(terms, reading.view.state)
 
 
 def _cohorts(reading: Reading) -> list[list[str]]:
@@ -252,7 +246,7 @@ def _member_table(reading: Reading) -> RenderableType:
     for m in _members(state):
         why = reasons(reading.story, m.id)
         remarks = [reason for reason, _ in why.most_common()]
-        remarks += _remarks(reading, m)
+        remarks += awaiting.remarks(reading.terms, state, m.id)
         remarks += [] if m.member and m.active else [_standing(state, m)]
         address = ["0x" + m.address.hex()] if reading.run is None else []
         counted = (str(m.reputation), str(sum(why.values())))

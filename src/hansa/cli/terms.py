@@ -23,6 +23,7 @@ Settings = Annotated[
 def check(app: App, settings: Settings = None) -> None:
     """Check an app and its terms, and estimate what a round costs. Starts nothing."""
     from hansa.cli import costs
+    from hansa.protocol.attested import NO_PROTECTION, protection
     from hansa.protocol.model import parameters
     from hansa.protocol.terms import parameters as contract_parameters
     from hansa.protocol.terms import terms_digest
@@ -35,6 +36,8 @@ def check(app: App, settings: Settings = None) -> None:
     table.add_row("terms", f"sha256 {terms_digest(terms).hex()}")
     table.add_row("app", f"sha256 {terms.app.hex()}, {parameters(terms.layout):,} parameters")
     table.add_row("scheme", f"{terms.scheme.upper()}, governance {terms.governance.name.lower()}")
+    if said := protection(terms):
+        table.add_row("enclaves", Text(said, style="yellow" if said == NO_PROTECTION else ""))
     table.add_row("members", f"{members} here, at least {training.min_members} a round")
     table.add_row("training", f"{training.rounds} rounds, {training.mode}, {_params(terms)}")
     chosen = f"{selection.rule} by {selection.metric}, keeps {kept}"
@@ -59,13 +62,14 @@ def check(app: App, settings: Settings = None) -> None:
 def explain(app: App, settings: Settings = None) -> None:
     """Say on one page who sees what, what stays for ever, and what a round costs."""
     from hansa.cli import explanation
+    from hansa.protocol.attested import NO_PROTECTION
 
     terms, members = _load(app, settings)
     out = console()
     out.print(Text.assemble((terms.name, "bold"), f" · {terms.scheme.upper()} · {members} members\n"))
     table = grid()
     for label, text in explanation.rows(terms, members):
-        off = label == "Diff. privacy" and terms.privacy == "off"
+        off = (label == "Diff. privacy" and terms.privacy == "off") or NO_PROTECTION in text
         table.add_row(label, Text(text, style="yellow" if off else ""))
     out.print(table)
 

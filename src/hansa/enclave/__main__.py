@@ -24,7 +24,7 @@ def main() -> int:
     try:
         quote, mode = provider(options.provider)
     except errors.Misconfigured as e:
-        sys.stderr.write(f"{e}\n{e.hint}\n")
+        sys.stderr.write(f"{e}. {e.hint}\n")
         return 2
     # A host's Ctrl-C is the host's to handle; when it goes, standard input ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

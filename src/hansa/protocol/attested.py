@@ -32,6 +32,9 @@ DELIVERY_LIMIT = 1024 * 1024
 CLOCKS = 300
 """Seconds by which the clocks of two nodes may differ."""
 
+NO_PROTECTION = "simulated: NO HARDWARE PROTECTION"
+"""What a person reads wherever a simulation stands in for a processor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
@@ -55,6 +58,13 @@ def tee_of(terms: Terms) -> Tee:
     """[tee] of terms whose scheme it is."""
     assert terms.tee is not None
     return terms.tee
+
+
+def protection(terms: Terms) -> str | None:
+    """What protects updates in enclaves, for people: nothing, where the terms accept simulated ones. None without."""
+    if terms.tee is None:
+        return None
+    return NO_PROTECTION if terms.tee.accept.root == "simulation" else "processors under Intel's root"
 
 
 def read_attestation(data: bytes) -> Attestation:
@@ -151,9 +161,9 @@ def _attested_lately(terms: Terms, state: State, id: int) -> Iterator[tuple[int,
 
 def _is_vouched_for(state: State, id: int, round: int, digest: bytes) -> bool:
     about_it = counted(state, RecordKind.VOUCHER, id, round)
-    voters = _voters(state, round)
-    count = sum(_recorded(state, about_it, voter, round) == digest for voter in voters)
-    return count >= quorum(len(voters))
+    those = _voters(state, round)
+    count = sum(_recorded(state, about_it, voter, round) == digest for voter in those)
+    return count >= quorum(len(those))
 
 
 def candidates(terms: Terms, state: State) -> Mapping[int, bytes]:
@@ -177,6 +187,32 @@ def candidacies(terms: Terms, state: State) -> Mapping[int, tuple[int, bytes]]:
     return dict(list(found.items())[: tee_of(terms).max_candidates])
 
 
+def vouched(state: State) -> Mapping[int, bytes]:
+    """Hosts whose attestation of the running round a quorum has vouched for so far, with its digest.
+
+    Each of them is a candidate from the next round on.
+    """
+    made = {host: attested_in(state, host, state.round) for host in sorted(hosts(state))}
+    return {
+        host: digest
+        for host, digest in made.items()
+        if digest is not None and len(vouchers(state, host)) >= quorum(len(voters(state)))
+    }
+
+
+def vouchers(state: State, host: int) -> frozenset[int]:
+    """Members that have vouched for the attestation that a host recorded in the running round."""
+    made, number = attested_in(state, host, state.round), about(state, RecordKind.VOUCHER, host)
+    if made is None:
+        return frozenset()
+    return frozenset(id for id in voters(state) if _recorded(state, number, id, state.round) == made)
+
+
+def voters(state: State) -> frozenset[int]:
+    """Who may vouch in the running round: its roster, before the first one all members that would stand on it."""
+    return state.current.roster if state.round else frozenset(active_members(state))
+
+
 def hosts(state: State) -> frozenset[int]:
     """Members that run enclaves: those who may lead."""
     return frozenset(i for i, m in state.members.items() if m.member and m.active and m.seated)
@@ -184,8 +220,7 @@ def hosts(state: State) -> frozenset[int]:
 
 def unvouched(state: State, id: int) -> Mapping[int, bytes]:
     """Attestations of the running round that a member has not vouched for, and could: host -> digest."""
-    voters = state.current.roster if state.round else active_members(state)
-    if id not in voters:
+    if id not in voters(state):
         return {}
     made = {host: attested_in(state, host, state.round) for host in hosts(state)}
     return {

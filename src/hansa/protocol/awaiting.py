@@ -1,10 +1,13 @@
-"""Whom a federation under `secagg` waits for, beyond the messages of a round: for status and for a node's log."""
+"""Whom a federation waits for, beyond the messages of a round: for status and for a node's log.
+
+What is below is for `secagg`; that of `tee` is in `unattested`, and other schemes wait for nothing else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hansa.protocol import secagg
+from hansa.protocol import secagg, unattested
 from hansa.protocol.history import names_of
 from hansa.protocol.opening_plan import PATIENCE
 from hansa.protocol.plan import elapsed
@@ -18,13 +21,21 @@ ANY_OF = frozenset({KEY_HALF, SERVER_HALF, "certificates"})
 
 
 def missing(terms: Terms, state: State) -> tuple[str, ...]:
-    """Addresses of key centres and servers that the terms name, and that have not joined."""
+    """Addresses of key centres, servers and hosts that the terms name, and that have not joined."""
+    if terms.tee is not None:
+        return unattested.missing(terms, state)
+    if terms.secagg is None:
+        return ()
     named = (*secagg.secagg_of(terms).key_centres, *terms.govern.seats)
     return tuple(a for a in named if bytes.fromhex(a.removeprefix("0x")) not in state.ids)
 
 
 def awaited(terms: Terms, state: State) -> dict[str, frozenset[int]]:
     """Kind of record -> ids that owe it; of kinds in `ANY_OF` one of them does."""
+    if terms.tee is not None:
+        return unattested.awaited(terms, state)
+    if terms.secagg is None:
+        return {}
     found = secagg.parties(terms, state)
     if state.phase is Phase.STOPPED:
         return {}
@@ -42,7 +53,11 @@ def awaited(terms: Terms, state: State) -> dict[str, frozenset[int]]:
 
 
 def remarks(terms: Terms, state: State, id: int) -> Iterator[str]:
-    """What is to be said of a member: of its key, its way back, and suspicion."""
+    """What is to be said of a member: of its key, its way back, and suspicion; of its enclave."""
+    if terms.tee is not None:
+        yield from unattested.remarks(terms, state, id)
+    if terms.secagg is None:
+        return
     found = secagg.parties(terms, state)
     if secagg.setup(state, found) is not None and state.members[id].member:
         if secagg.latest(state, RecordKind.KEY, id) is None:
@@ -59,6 +74,10 @@ def remarks(terms: Terms, state: State, id: int) -> Iterator[str]:
 
 def sentence(terms: Terms, state: State, id: int, now: int) -> str:
     """What the node of this id waits for, if it is another party's turn; else empty."""
+    if terms.tee is not None:
+        return unattested.sentence(terms, state, id)
+    if terms.secagg is None:
+        return ""
     found, names = secagg.parties(terms, state), names_of(state)
     if secagg.setup(state, found) is None:
         absent = missing(terms, state)

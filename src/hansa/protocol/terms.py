@@ -180,6 +180,14 @@ def _tee_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
         )
     if terms.tee is None:
         return
+    accept = terms.tee.accept
+    if accept.root == "intel" and not (accept.enclaves or accept.products or accept.domains):
+        yield Conflict(
+            "[tee.accept] enclaves",
+            "members seal to programs that they know, and none is pinned",
+            "Pin what `hansa enclave --show` names: enclaves (MRENCLAVE), products or domains (TDX); or try it "
+            'without protection, with root = "simulation".',
+        )
     seats = len(terms.govern.seats) or terms.govern.committee
     if seats > terms.tee.max_candidates:
         yield Conflict(
