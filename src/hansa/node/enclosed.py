@@ -80,6 +80,11 @@ class Enclosed(Models):
         """What the plan has to know. Raises `Unavailable`."""
         state = view.state
         found = attested.candidates(self.terms, state)
+        if self._hosting and (why := self._hosting.loss()):
+            self.note(
+                f"round {state.round}: the own enclave has ended ({why}), and its keys with it; another one is "
+                "attested, and counts from the next round on"
+            )
         try:
             trusted = self.known(state)
         except (errors.Unavailable, errors.Untrusted) as e:

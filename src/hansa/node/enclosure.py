@@ -109,6 +109,10 @@ class Enclosure:
         """Whether it has ended; one that only hangs is seen when it is asked something."""
         return self._socket.fileno() < 0 or self._process.poll() is not None
 
+    def ending(self) -> str:
+        """What it said at last, or its exit code, when it is gone."""
+        return self._last_words() or f"exit code {self._process.poll()}"
+
     def begin(self, host: int, federation: bytes, terms: bytes, roster: Roster) -> None:
         """Name the host's id, the federation, its canonical terms and its first roster. Once."""
         self._told(msg.Begin(host, federation, terms, roster))

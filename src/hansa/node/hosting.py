@@ -35,10 +35,16 @@ class Hosting:
 
     @property
     def attested(self) -> frozenset[bytes]:
-        """Digests of the attestations of the enclave that runs; none when it is gone."""
-        if self._enclosure is not None and self._enclosure.gone:
-            self.close()
+        """Digests of the attestations of the enclave that runs."""
         return frozenset(self._attested)
+
+    def loss(self) -> str:
+        """Why the enclave that ran is gone, once; empty while it runs."""
+        if self._enclosure is None or not self._enclosure.gone:
+            return ""
+        why = self._enclosure.ending()
+        self.close()
+        return why
 
     def quote(self, chain: tuple[Roster, ...], nonce: bytes, collateral: Fetch) -> tuple[Statement, Evidence]:
         """Statement and quote of the enclave, which knows these rosters; asked again, the same with new collateral."""
