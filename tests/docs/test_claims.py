@@ -108,6 +108,28 @@ def test_commands_and_options_of_the_readme_exist(words: list[str], monkeypatch:
         assert app in new or (ROOT / app / "federation.toml").is_file()
 
 
+def elsewhere() -> list[list[str]]:
+    """Command lines of the page for users of OpenFL, in blocks and in text."""
+    text = (ROOT / "docs" / "coming-from-openfl.md").read_text(encoding="utf-8")
+    found = re.findall(r"^    (hansa .+)$|`(hansa [^`]+)`", text, re.MULTILINE)
+    return [shlex.split(block or inline, comments=True) for block, inline in found]
+
+
+@pytest.mark.parametrize("words", elsewhere(), ids=" ".join)
+def test_commands_of_the_page_for_users_of_openfl_exist(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HANSA_RPC", "URL")
+    monkeypatch.setenv("HANSA_STORE", "URL")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "member.toml").write_text('key = "member.key"\napp = "."\ndata = "rows.npz"\n')
+    command = get_command(cli).commands[words[1]]
+    if words[2:] and not hasattr(command, "commands"):
+        command.make_context(words[1], words[2:], resilient_parsing=False)
+    elif words[2:]:
+        command.commands[words[2]].make_context(words[2], words[3:], resilient_parsing=False)
+
+
 def test_the_readme_names_every_command_of_hansa() -> None:
     shown = {words[1] for words in commands() if words[0] == "hansa"}
     assert shown == set(get_command(cli).commands)

@@ -35,8 +35,9 @@ class Hosting:
 
     @property
     def attested(self) -> frozenset[bytes]:
-        """Digests of the attestations of the enclave that runs."""
-        return frozenset(self._attested)
+        """Digests of the attestations of the enclave that runs; none when it is gone."""
+        gone = self._enclosure is None or self._enclosure.gone
+        return frozenset() if gone else frozenset(self._attested)
 
     def loss(self) -> str:
         """Why the enclave that ran is gone, once; empty while it runs."""
