@@ -173,6 +173,15 @@ def candidates(terms: Terms, state: State) -> Mapping[int, bytes]:
 
 def candidacies(terms: Terms, state: State) -> Mapping[int, tuple[int, bytes]]:
     """The same with the round of each attestation: the newest that has a quorum of vouchers."""
+    memo = state.current.memo
+    # Who checks a thousand updates asks a thousand times, and would count a thousand vouchers each time.
+    if terms.tee not in memo:
+        memo[terms.tee] = _candidacies(terms, state)
+    found: Mapping[int, tuple[int, bytes]] = memo[terms.tee]
+    return found
+
+
+def _candidacies(terms: Terms, state: State) -> Mapping[int, tuple[int, bytes]]:
     found: dict[int, tuple[int, bytes]] = {}
     # Not the hosts of now: somebody may be excluded, or leave, after members have sealed their updates.
     for host in sorted(state.current.verifiers):

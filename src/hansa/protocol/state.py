@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hansa.protocol.events import BallotOpened, Committed
 from hansa.records import ZERO_DIGEST, Parameters, Phase, Role
@@ -44,7 +45,8 @@ class RoundState:
     Only `set_root`, a hash chain over all commitments, and `result` and `evidence`, the last that were
     proposed, stay until others take their place: on the chain, clearing a word costs more than it is worth.
     `readers`: public sealing keys, as they stood when the round opened, of all who may read updates. `seed` is
-    the beacon as it stood then: known before the first update is made.
+    the beacon as it stood then: known before the first update is made. `memo`: what was worked out of what stood when
+    the round opened; all states of the round share it.
     """
 
     seed: bytes = ZERO_DIGEST
@@ -73,6 +75,7 @@ class RoundState:
     votes: Mapping[int, bool] = field(default_factory=dict)
     open_votes: Mapping[int, bytes] = field(default_factory=dict)
     slashed: frozenset[int] = frozenset()
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
