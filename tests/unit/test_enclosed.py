@@ -13,6 +13,7 @@ from tests.tiny import Tiny
 
 from hansa import encoding, errors
 from hansa.attestation.simulated import collected
+from hansa.attestation.simulated_pki import Conditions
 from hansa.node.enclosed import Enclosed
 from hansa.node.hosting import Hosting
 from hansa.ports import View
@@ -75,7 +76,8 @@ def test_a_host_whose_clock_differs(ahead: int, vouches: bool) -> None:
     node = enclaved.host(made, 0)
     enclosed = node.enclosed
     assert enclosed is not None
-    enclosed.world = replace(enclosed.world, collateral=collected(lambda: made.now + ahead))
+    signed = Conditions(issued=made.now + ahead)
+    enclosed.world = replace(enclosed.world, collateral=collected(made.clock, signed))
     enclosed.attest(view(made, now=made.now + ahead))
     until_final(made, 1)
     number = attested.counted(made.state, RecordKind.VOUCHER, 0, 1)
