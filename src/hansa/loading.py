@@ -85,8 +85,14 @@ def loader_of(table: EnclaveTable, clock: Callable[[], int]) -> Loader:
             hint='Add command = ["gramine-sgx", "/path/to/hansa-enclave"] to [enclave] of member.toml; '
             "docs/enclaves.md says how it is built.",
         )
+    service = table.collateral or INTEL
+    if not service.startswith(("https://", "http://")):
+        raise errors.Misconfigured(
+            f"collateral comes from a service, and {service[:60]!r} is no address of one",
+            hint="Write https:// and its host, such as https://pccs.example:8081.",
+        )
     command = table.command or tuple(enclosure.command(provider))
-    return Loader(provider, command, from_service(table.collateral or INTEL))
+    return Loader(provider, command, from_service(service))
 
 
 def loader_for(terms: Terms, table: EnclaveTable | None, clock: Callable[[], int]) -> Loader:

@@ -66,6 +66,7 @@ def test_gramine_is_started_by_its_loader_and_a_trust_domain_by_the_interpreter(
         ({"root": "intel"}, {"provider": "simulated"}, "processors under Intel's root only", '"gramine" or "tdx"'),
         ({"root": "simulation"}, {"provider": "tdx"}, "simulated enclaves only", 'provider = "simulated"'),
         ({"root": "intel"}, {"provider": "gramine"}, "needs the command that loads", "gramine-sgx"),
+        ({"root": "intel"}, {"provider": "tdx", "collateral": "pccs"}, "'pccs' is no address", "https://"),
         ({"root": "simulation"}, {"command": ["x"]}, "needs neither command nor collateral", "[enclave]"),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from hansa.ledger.specified import Specified
 from hansa.protocol import attested, awaiting, rules, unattested
 from hansa.protocol import messages as msg
 from hansa.protocol.terms import parameters
-from hansa.records import Phase
+from hansa.records import Phase, RecordKind
 from hansa.stores import objects
 
 
@@ -80,6 +80,22 @@ def test_with_one_enclave_that_a_quorum_vouched_for_training_can_start(made: Tin
     assert attested.candidates(made.terms, made.state).keys() == {0, 1}
     assert awaiting.awaited(made.terms, made.state) == {}
     _check_enclaves(made.terms, made.state)
+
+
+def test_who_has_not_vouched_is_not_ready_though_training_could_start(made: Tiny) -> None:
+    settle(made, 0, 1, 2, 3)
+    assert attested.vouched(made.state).keys() == {0, 1, 2}
+    assert said(made, 4) == ""
+    assert said(made, 3).startswith("ready")
+
+
+def test_a_voucher_for_something_else_is_none(made: Tiny) -> None:
+    settle(made, 0, 3)
+    kind, other = attested.about(made.state, RecordKind.VOUCHER, 0), b"\1" * 32
+    data = encoding.message_bytes(made.state.domain, "Record", 0, kind, other)
+    made.ledger(1).submit(msg.Record(0, kind, 1, other, made.parties[1].sign(data)))
+    assert attested.vouchers(made.state, 0) == {0, 3}
+    assert list(awaiting.remarks(made.terms, made.state, 0)) == ["its enclave has 2 of 4 vouchers"]
 
 
 def test_who_joins_makes_attestations_void_and_is_awaited(made: Tiny) -> None:
