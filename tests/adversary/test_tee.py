@@ -258,6 +258,7 @@ def test_a_store_that_falters_costs_no_enclave(federation: Make) -> None:
     until_final(made, 1)
     assert left[0] < 0
     assert outcomes(made) == [FINAL]
+    assert made.state.model_author == leader.me.id, "it went on from where it was"
     assert hosting.attested == before
     assert "Aggregate: no answer" in said(made, leader.me.id)
 

@@ -16,10 +16,12 @@ from hansa.attestation.simulated import collected
 from hansa.attestation.simulated_pki import Conditions
 from hansa.node.enclosed import Enclosed
 from hansa.node.hosting import Hosting
+from hansa.node.signed import Signed
 from hansa.ports import View
 from hansa.protocol import attested
 from hansa.protocol.tee import Roster
 from hansa.records import Phase, RecordKind, Training
+from hansa.stores import objects
 
 DAY = 86_400
 
@@ -126,7 +128,7 @@ def test_an_enclave_that_cannot_begin_is_ended_and_not_tried_at_every_turn() -> 
         started.append(enclaved.enclosure())
         return started[-1]
 
-    enclosed._hosting = Hosting(70_000, made.terms, start, enclosed._sets)
+    enclosed._hosting = Hosting(0, replace(made.terms, tee=None), start, enclosed._sets)
     with pytest.raises(errors.Untrusted):
         enclosed.attest(view(made))
     for _ in range(5):
@@ -140,10 +142,15 @@ def test_an_enclave_on_rosters_that_the_chain_does_not_have_is_started_anew(made
     own, chain = hosting(made, 0), attested.rosters(made.state)
     before = own.attested
     assert before
-    own._running(chain)
+    first = own._running(chain)
     assert own.attested == before
+    first.close()
+    second = own._running(chain)
+    assert second is not first
+    assert not second.gone
     other = Roster(chain[0].federation, 0, chain[0].previous, chain[0].seats[:4])
-    own._running((other,))
+    assert own._running((other,)) is not second
+    assert second.gone
     assert own.attested == frozenset()
 
 
@@ -211,6 +218,24 @@ def test_a_signature_is_left_again_after_a_crash_or_a_loss(made: Tiny) -> None:
         assert made.store.get_at(key, limit=64) == good
 
 
+def test_a_member_signs_all_rosters_that_it_missed(made: Tiny) -> None:
+    sets, state = part(made, 4)._sets, made.state
+    chain = list(attested.rosters(state))
+    for seats in (chain[0].seats[:4], chain[0].seats, chain[0].seats[1:]):
+        chain.append(Roster(state.domain, len(chain), chain[-1].digest, seats))
+    assert sets.leave_rosters(tuple(chain))
+    folder = f"rosters/{state.domain.hex()}"
+    # It was not on the roster that the third one follows on.
+    assert made.store.list(folder) == [f"{folder}/1/4", f"{folder}/3/4"]
+    assert not sets.leave_rosters(tuple(chain))
+    made.store.delete(f"{folder}/1/4")
+    assert sets.leave_rosters(tuple(chain))
+    other = Signed(
+        replace(made.nodes[4].me, signer=made.parties[0]), made.nodes[4].world, made.nodes[4].retention
+    )
+    assert not other.leave_rosters(tuple(chain)), "the id has another key now"
+
+
 def test_signatures_that_are_none_do_not_reach_the_enclave(made: Tiny) -> None:
     made.until(Phase.AGGREGATE)
     state, sets = made.state, part(made, 0)._sets
@@ -251,9 +276,13 @@ def test_an_attestation_that_a_quorum_took_is_verified_here_too(made: Tiny) -> N
     assert not strict.knowledge(view(made)).trusted
 
 
-def test_what_proves_candidates_is_put_back_into_a_store_that_lost_it(made: Tiny) -> None:
-    until_final(made, 2)
-    made.until(Phase.COMMIT, 3)
+def test_what_proves_candidates_is_put_back_into_a_store_that_lost_it() -> None:
+    """Also rounds after it was fetched."""
+    made = enclaved.enclaved(
+        hosts=4, tee={"epoch": 9}, training=Training(rounds=9, min_members=3, deadline=100)
+    )
+    until_final(made, 4)
+    made.until(Phase.COMMIT, 5)
     for node in made.nodes:
         node.step()
     digests = list(attested.candidates(made.terms, made.state).values())
@@ -261,6 +290,20 @@ def test_what_proves_candidates_is_put_back_into_a_store_that_lost_it(made: Tiny
         made.store.discard(digest)
     made.nodes[4].blobs.share(made.state, 1)
     assert all(made.store.has(digest) for digest in digests)
+    enclaved.close(made)
+
+
+def test_nothing_is_deleted_by_whom_candidates_are_not_proven_to(made: Tiny) -> None:
+    until_final(made, 1)
+    made.until(Phase.COMMIT, 2)
+    needed = part(made, 4).turn(made.state)
+    assert needed is not None
+    assert set(attested.candidates(made.terms, made.state).values()) < needed
+    fresh = tiny.moved(made.nodes[4], kept=objects.create("memory:///"))
+    for digest in needed:
+        made.store.discard(digest)
+    assert fresh.enclosed is not None
+    assert fresh.enclosed.turn(made.state) is None
 
 
 def test_a_huge_blob_for_an_attestation_is_not_fetched(made: Tiny) -> None:

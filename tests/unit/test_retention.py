@@ -288,3 +288,14 @@ def test_under_secagg_a_model_that_stands_for_long_can_be_had():
     until_final(made, 4, passes=1000)
     assert 4 in made.state.model_set
     assert recorded(made, RecordKind.READMISSION, 2)
+
+
+def test_nothing_is_deleted_while_it_is_not_known_what_is_needed():
+    made = tiny(training=EIGHT, retain_rounds=1)
+    for each in made.nodes:
+        inner = each.retention.turn
+        each.retention.turn = lambda state, needed, inner=inner: inner(state, None)
+    made.until(Phase.COMMIT, 2)
+    early = made.store.digests()
+    made.run()
+    assert early <= made.store.digests()
