@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests import enclaved, sums, tiny
 from tests.adversary.hostile import Wrapped
@@ -24,10 +24,12 @@ from hansa.crypto import sealing
 from hansa.enclave.providers import simulated_measurement
 from hansa.founding import Party
 from hansa.node.daemon import Node
+from hansa.node.enclosed import Enclosed, Made
 from hansa.node.enclosure import command
 from hansa.node.journal import Journal, open_journal
 from hansa.node.openings import Result
 from hansa.node.world import Identity, World
+from hansa.ports import Releasing
 from hansa.protocol import attested, plan
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
@@ -254,25 +256,30 @@ class Federation:
         seat.node = Node(me, self.terms, world)
         seat.node.models.fold = self._folding(seat, seat.node.models.fold)
         if seat.node.enclosed is not None:
-            seat.node.enclosed.release = self._releasing(seat, seat.node.enclosed.release)
+            seat.node.enclosed.make = self._making(seat, seat.node, seat.node.enclosed)
 
     def _enclosure(self) -> Enclave:
         return Enclave(command("simulated"), limit=Limits().blob)
 
-    def _releasing(
-        self, seat: Seat, release: Callable[[State, bytes], bytes]
-    ) -> Callable[[State, bytes], bytes]:
-        """What an enclave gives is proposed as it is, or another set is claimed for it."""
+    def _making(self, seat: Seat, node: Node, enclosed: Enclosed) -> Callable[[State], Made]:
+        """What an enclave gives is proposed as it is, or another model in its name."""
+        make = enclosed.make
 
-        def wrong(state: State, result: bytes) -> bytes:
-            evidence = release(state, result)
+        def wrong(state: State) -> Made:
+            right = make(state)
             if not self.hit("miscompute", seat.id):
-                return evidence
-            assert seat.node is not None
-            delivery = attested.read_delivery(seat.node.blobs.get(evidence))
-            claimed = replace(delivery.manifest, entries=delivery.manifest.entries[1:])
+                return right
+            base, scheme = enclosed.standing(state), cast(Releasing, node.world.scheme)
+            made = ckpt.make(ckpt.shifted(base.model, base.model.values * 0 + 1), base.state)
+            sealed = scheme.release(state, state.version + 1, made.data)
+            said = attested.read_delivery(node.blobs.get(enclosed.release(state, right.digest)))
+            result = replace(said.result, result=made.digest, sealed=encoding.digest(sealed.blob))
+            evidence = encoding.encode(replace(said, result=result))
+            node.blobs.publish(state, sealed.blob, *sealed.attachments, evidence)
+            key = f"delivery/{made.digest.hex()}"
+            node.world.journal.put(state.round, {key: encoding.digest(evidence)})
             self.count("miscompute: folds")
-            return seat.node.world.store.put(encoding.encode(replace(delivery, manifest=claimed)))
+            return Made(made.digest)
 
         return wrong
 

@@ -14,7 +14,7 @@ from tests.chaos.schedule import draw
 
 from hansa.node import daemon, journal, messages, models, outbox
 from hansa.node.blobs import Blobs
-from hansa.protocol import election, items, phases, plan, rules
+from hansa.protocol import attested, election, items, phases, plan, rules
 from hansa.protocol import messages as msg
 from hansa.protocol.wire import encode_item
 from hansa.records import Phase
@@ -144,6 +144,10 @@ def publishes_only_once(patch: Patch) -> None:
     patch.setattr(daemon.Node, "_publish", publish)
 
 
+def takes_what_no_enclave_signed(patch: Patch) -> None:
+    patch.setattr(attested, "check_delivery", lambda *_: None)
+
+
 BUGS = [
     journal_forgets,
     signs_before_it_writes_down,
@@ -169,3 +173,11 @@ def test_a_planted_bug_is_found(plant: Callable[[Patch], None], monkeypatch: Pat
         if report.violations:
             return
     raise AssertionError(f"{plant.__name__} went unnoticed")
+
+
+def test_a_bug_planted_under_tee_is_found(monkeypatch: Patch) -> None:
+    """Under other schemes it changes nothing."""
+    takes_what_no_enclave_signed(monkeypatch)
+    lying = (draw(seed, "tee") for seed in SEEDS)
+    lying = (s for s in lying if any(f.kind == "miscompute" for f in s.faults))
+    assert any(run(schedule).violations for schedule in lying)
