@@ -2,74 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.adversary.hostile import Wrapped
+from tests import audits
+from tests.audits import Altered, Blocks, counts, failed, flipped, missing, record, renamed, said
 from tests.sums import published_primes, set_up, summed, until_final  # noqa: F401, a fixture
 from tests.tiny import Tiny, TinyTrainer
 
-from hansa import encoding, errors
+from hansa import encoding
 from hansa.app import TrainResult, TrainTask
-from hansa.audit.blobs import StoreBlobs
-from hansa.audit.case import Case, Keys, kept_from
-from hansa.audit.contents import contents_of
-from hansa.audit.decisions import History
-from hansa.audit.report import Book, Report
+from hansa.audit.report import Report
 from hansa.crypto import double_trapdoor as dt
 from hansa.node.centre import Centre
-from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import secagg
-from hansa.protocol.events import Committed, Ended, Event, Proposed, Recorded
-from hansa.protocol.model import from_arrays
-from hansa.records import SUBJECTS, Limits, Outcome, Phase, RecordKind
+from hansa.protocol.events import Ended, Event, Proposed, Recorded
+from hansa.records import SUBJECTS, Outcome, Phase, RecordKind
 
 SEALED = {"sums opened", "aggregates recomputed", "sealed models"}
 SERVER, CENTRE = 5, 6
 """Ids in a federation of five members."""
 
 
-def audited(
-    made: Tiny, keys: Iterable[int] = range(99), events: list[Event] | None = None, **terms: Any
-) -> Report:
-    """The checks of the scheme alone; `keys`: members whose keys are at hand, `terms`: other ones of [secagg]."""
-    agreed = made.terms
-    if terms:
-        agreed = replace(agreed, secagg=replace(agreed.secagg, **terms))
-    history, book = History(made.chain.blocks[0].state), Book()
-    history.fold(made.chain.events if events is None else events)
-    hand = {id: p.sealing_key for id, p in enumerate(made.parties) if id in keys}
-    blobs = StoreBlobs(made.store, Limits(), book)
-    kept = kept_from(agreed, history.state)
-    contents = contents_of(Case(agreed, blobs, Keys(agreed, hand, Limits()), Limits(), book, kept), history)
-    model, _ = from_arrays(TinyTrainer().initial(0), 16)
-    contents.begin(ckpt.initial(agreed.aggregation, model))
-    for round in history.rounds:
-        contents.check(round)
-    return book.report(anchored=False)
-
-
-def verdicts(report: Report) -> dict[str, str]:
-    return {check.name: check.verdict for check in report.checks}
-
-
-def failed(report: Report) -> set[str]:
-    return {name for name, verdict in verdicts(report).items() if verdict == "failed"}
-
-
-def missing(report: Report) -> set[str]:
-    return {name for name, verdict in verdicts(report).items() if verdict == "unavailable"}
-
-
-def counts(report: Report) -> dict[str, int]:
-    return {check.name: check.count for check in report.checks}
-
-
-def said(report: Report) -> str:
-    return "\n".join(f"{f.check}, {f.subject}: {f.message}" for f in report.findings)
+def audited(made: Tiny, *parts: Any, **changes: Any) -> Report:
+    """The checks of the scheme alone; `changes`: other terms of [secagg], or as `audits.audited` has them."""
+    own = {name: changes.pop(name) for name in ("keys", "events") if name in changes}
+    agreed = replace(made.terms, secagg=replace(made.terms.secagg, **changes))
+    return audits.audited(made, *parts, agreed=agreed, **own)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +42,6 @@ def run() -> Tiny:
         made = summed(5)
         made.run()
     return made
-
-
-def record(made: Tiny, kind: int, round: int | None = None) -> Recorded:
-    """The first record of a kind, whomever it is about."""
-    found = (e for e in made.chain.events if isinstance(e, Recorded) and e.kind % SUBJECTS == kind)
-    return next(e for e in found if round in (None, e.round))
 
 
 # honest federations
@@ -240,23 +196,6 @@ NAMED = {
 }
 
 
-class Altered(Wrapped):
-    """A store without one blob, or with other bytes in its place."""
-
-    gone = b""
-    broken = False
-
-    def has(self, digest: bytes) -> bool:
-        return digest != self.gone or self.broken
-
-    def get(self, digest: bytes, *, limit: int) -> bytes:
-        if digest != self.gone:
-            return self.inner.get(digest, limit=limit)
-        if self.broken:
-            raise errors.Untrusted("other bytes", digest=bytes(32))
-        raise errors.Unavailable("not there")
-
-
 @pytest.mark.parametrize("kind", NAMED)
 def test_a_removed_blob_is_a_gap(run: Tiny, kind: str) -> None:
     store = Altered(run.store)
@@ -273,20 +212,9 @@ def test_other_bytes_in_a_blob_s_place_are_found(run: Tiny, kind: str) -> None:
     assert NAMED[kind] in failed(audited(replace(run, store=store)))
 
 
-def forged(made: Tiny, digest: bytes, at: int | None = None) -> list[Event]:
+def forged(made: Tiny, digest: bytes, at: int | None = None) -> Blocks:
     """Events of a federation that recorded a blob with one bit flipped, and whose members took it."""
-    blob = bytearray(made.store.get(digest, limit=10**7))
-    blob[len(blob) // 2 if at is None else at] ^= 1
-    other = made.store.put(bytes(blob))
-    events: list[Event] = []
-    for event in made.chain.events:
-        changes = {
-            name: other
-            for name in ("digest", "result", "evidence")
-            if isinstance(event, Recorded | Committed | Proposed) and getattr(event, name, None) == digest
-        }
-        events.append(replace(event, **changes))
-    return events
+    return renamed(made, digest, made.store.put(flipped(made.store.get(digest, limit=10**7), at)))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NAMED if kind not in {"dealt half", "wire"}])

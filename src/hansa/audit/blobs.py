@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,9 @@ class Blobs(Protocol):
 
     def both(self, digest: bytes) -> bytes:
         """As `get`, for a blob that the store and a node must hold."""
+
+    def named(self, folder: str, limit: int) -> Mapping[str, bytes]:
+        """What lies under names in a folder of the store, of at most `limit` bytes each. Raises `Unavailable`."""
 
 
 class StoreBlobs:
@@ -73,6 +77,14 @@ class StoreBlobs:
         """See `Blobs.both`."""
         self.require(digest, "attachment", STORE)
         return self.get(digest)
+
+    def named(self, folder: str, limit: int) -> Mapping[str, bytes]:
+        """See `Blobs.named`."""
+        found = {}
+        for key in self._store.list(folder):
+            with suppress(errors.Missing, errors.Untrusted):
+                found[key.rsplit("/", 1)[-1]] = self._store.get_at(key, limit=limit)
+        return found
 
 
 class FolderBlobs:
@@ -139,6 +151,11 @@ class FolderBlobs:
         """As `get`, for a blob that the store and a node must hold."""
         self.require(digest, "attachment", STORE, KEPT)
         return self.get(digest)
+
+    def named(self, folder: str, limit: int) -> Mapping[str, bytes]:
+        """See `Blobs.named`."""
+        paths = (path for path in _files(self._folder / STORE / folder) if path.is_file())
+        return {path.name: path.read_bytes() for path in paths if path.stat().st_size <= limit}
 
     def _read(self, part: str, digest: bytes) -> bytes:
         """A blob of one part of the run folder, whole or put together. Raises `FileNotFoundError`."""

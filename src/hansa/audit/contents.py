@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hansa.audit import roles, rounds, sums
+from hansa.audit import attestations, enclaves, roles, rounds, sums
 from hansa.audit.case import INITIAL, Case
 from hansa.audit.decisions import History, Round
+from hansa.audit.enclaves import Enclaves
 from hansa.audit.report import Book
 from hansa.audit.rounds import Rounds
 from hansa.audit.sums import Sums
 from hansa.protocol import timing
 from hansa.protocol.checkpoint import Checkpoint
+from hansa.records import Terms
 
 
 class Contents(Protocol):
@@ -28,12 +30,20 @@ class Contents(Protocol):
 
 def contents_of(case: Case, history: History) -> Contents:
     """What checks the rounds of the terms' scheme."""
-    if case.terms.secagg is None:
-        case.book.expect(INITIAL, *rounds.CHECKS)
-        return Rounds(case)
-    case.book.expect(INITIAL, *roles.CHECKS, *sums.CHECKS)
-    roles.check_roles(case, history)
-    return Sums(case, history)
+    if case.terms.secagg is not None:
+        case.book.expect(INITIAL, *roles.CHECKS, *sums.CHECKS)
+        roles.check_roles(case, history)
+        return Sums(case, history)
+    if case.terms.tee is not None:
+        case.book.expect(INITIAL, *attestations.CHECKS, *enclaves.CHECKS)
+        return Enclaves(case, history, attestations.attestations_of(case, history))
+    case.book.expect(INITIAL, *rounds.CHECKS)
+    return Rounds(case)
+
+
+def unproven(terms: Terms, reason: str) -> str:
+    """What an audit does not show, for this reason and by the terms' scheme."""
+    return " Nor ".join(filter(None, (reason, enclaves.UNSEEN if terms.tee is not None else "")))
 
 
 def note_times(round: Round, book: Book) -> None:

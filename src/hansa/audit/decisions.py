@@ -15,7 +15,7 @@ from hansa.ledger.follower import Log
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.audit import counts
-from hansa.protocol.events import Ended, Event, Recorded
+from hansa.protocol.events import Ended, Event, Proposed, Recorded
 from hansa.protocol.fold import evolve
 from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.state import State
@@ -35,19 +35,23 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A generic record, the round that ran when it was made, and the round of the model that stood then."""
+    """A generic record, the round that ran when it was made, the round of the model that stood then, and the time.
+
+    `time`: of its block, UNIX seconds.
+    """
 
     running: int
     standing: int
     event: Recorded
+    time: int
 
 
 @dataclass(slots=True)
 class History:
     """What replay and rules made of the chain so far.
 
-    `records` in their order, `gas` by function, `hashes` of blocks by their numbers, `consents`: by id, digest of
-    what was agreed to.
+    `records` and proposals in their order, `gas` by function, `hashes` of blocks by their numbers, `consents`: by id,
+    digest of what was agreed to.
     """
 
     state: State
@@ -56,18 +60,21 @@ class History:
     gas: Counter[str] = field(default_factory=Counter)
     hashes: dict[int, bytes] = field(default_factory=dict)
     records: list[Noted] = field(default_factory=list)
+    proposed: list[Proposed] = field(default_factory=list)
     consents: dict[int, bytes] = field(default_factory=dict)
     deployed: bool = False
 
-    def fold(self, events: Sequence[Event]) -> None:
-        """Take what the contract said."""
+    def fold(self, events: Sequence[Event], time: int) -> None:
+        """Take what the contract said in a block of this time."""
         for event in events:
             if isinstance(event, Ended):
                 self.rounds.append(Round(self.state, event))
             if isinstance(event, Recorded):
-                self.records.append(Noted(self.state.round, self.state.model_round, event))
+                self.records.append(Noted(self.state.round, self.state.model_round, event, time))
                 if event.kind == RecordKind.CONSENT:
                     self.consents[event.id] = event.digest
+            if isinstance(event, Proposed):
+                self.proposed.append(event)
             self.state = evolve(self.state, event)
             self.story = tell(self.story, event)
 
@@ -129,7 +136,7 @@ def _creation(sent: Sent, d: Deployment, terms: Terms, history: History, book: B
 def _call(sent: Sent, contract: bytes, history: History, book: Book) -> None:
     events = [event_from(log) for log in sent.logs if log.address == contract]
     if sent.to != contract:
-        history.fold(events)
+        history.fold(events, sent.time)
         if events:
             raise errors.Unavailable("another contract called the federation's: that cannot be decided anew")
         return
@@ -143,7 +150,7 @@ def _call(sent: Sent, contract: bytes, history: History, book: Book) -> None:
         book.passed(IDLE)
         return
     _decide(sent, call, events, history, book)
-    history.fold(events)
+    history.fold(events, sent.time)
 
 
 def _decide(sent: Sent, call: msg.Call, events: list[Event], history: History, book: Book) -> None:

@@ -10,7 +10,7 @@ from hansa.audit.anchors import Anchors, compare
 from hansa.audit.blobs import FolderBlobs
 from hansa.audit.case import Case, Keys, kept_from
 from hansa.audit.chain import read_chain
-from hansa.audit.contents import contents_of, note_times
+from hansa.audit.contents import contents_of, note_times, unproven
 from hansa.audit.decisions import History
 from hansa.audit.report import Book, Progress, Report
 from hansa.protocol.history import names_of
@@ -53,7 +53,10 @@ def audit(folder: Path, anchors: Anchors | None = None, progress: Progress | Non
             anchored = compare(anchors, record.deployment, history.hashes, book)
         _contents(folder, record, history, blobs, limits, book)
     blobs.scan()
-    return book.report(anchored=anchored, unproven="" if anchored else UNPROVEN)
+    reason = "" if anchored else UNPROVEN
+    if record is not None:
+        reason = unproven(record.terms, reason)
+    return book.report(anchored=anchored, unproven=reason)
 
 
 def _contents(

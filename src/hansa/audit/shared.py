@@ -19,7 +19,7 @@ from hansa.audit.anchors import Anchors, compare
 from hansa.audit.blobs import NAMES, PRESENT, StoreBlobs
 from hansa.audit.case import INITIAL, Case, Keys, kept_from
 from hansa.audit.claims import APP, KEYS
-from hansa.audit.contents import contents_of, note_times
+from hansa.audit.contents import contents_of, note_times, unproven
 from hansa.audit.decisions import CALLS, CODE, History, Sent, decide
 from hansa.audit.getters import STATE, check_getters
 from hansa.audit.repeat import REPEATED, STORAGE, Proofs, Repeating
@@ -90,11 +90,11 @@ def audit_shared(
     names = {m.id: member_name(m.id) for m in history.state.members.values() if m.role is Role.MEMBER}
     claims.check_consents(history, federation.terms, blobs.get, names, book)
     claims.note_starved(history, names, (), book)
-    unproven = ""
+    reason = ""
     if not anchored:
         after = anchors is not None and anchors.block in scan.hashes
-        unproven = (AFTER if after else WORD).format(head=head.number, hash=head.hash.hex())
-    return book.report(anchored=anchored, unproven=unproven), seen
+        reason = (AFTER if after else WORD).format(head=head.number, hash=head.hash.hex())
+    return book.report(anchored=anchored, unproven=unproven(federation.terms, reason)), seen
 
 
 def _initial(terms: Terms, folder: Path | None, book: Book) -> Checkpoint | None:

@@ -10,7 +10,7 @@ from hansa.node.released import model_of
 from hansa.ports import Releasing, Store, Summing
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import secagg
-from hansa.protocol.attested import read_delivery
+from hansa.protocol.evidence import sealed_digest
 from hansa.protocol.state import State
 from hansa.records import Limits, Model, Terms
 
@@ -61,9 +61,7 @@ def released(state: State, terms: Terms, store: Store, id: int, sealing_key: byt
     )
     if terms.secagg is not None:
         return model_of(cast(Summing, scheme), terms, state, id, fetch)
-    evidence = fetch(state.model_evidence)
-    made = terms.tee is not None
-    sealed = fetch(read_delivery(evidence).result.sealed if made else ckpt.sealed_digest(evidence))
+    sealed = fetch(sealed_digest(terms, fetch(state.model_evidence)))
     return cast(Releasing, scheme).open_release(
         state.domain, state.model_readers, author, state.version, sealed, fetch
     )

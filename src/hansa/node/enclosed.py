@@ -290,7 +290,3 @@ class Enclosed(Models):
                 f"round {state.round}: the enclave found the update of member {id} invalid: {flaw.name.lower()}"
             )
         return super().open_proposal(state)
-
-    def sealed_in(self, evidence: bytes) -> bytes:
-        """Digest of the sealed model that a delivery names. Raises `Untrusted`."""
-        return attested.sealed_digest(evidence)

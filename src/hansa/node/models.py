@@ -12,6 +12,7 @@ from hansa.ports import Releasing
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import plan
 from hansa.protocol.checkpoint import Checkpoint
+from hansa.protocol.evidence import sealed_digest
 from hansa.protocol.model import from_arrays
 from hansa.protocol.state import State, to_bitmap
 from hansa.records import MAX_MEMBERS, Terms
@@ -131,15 +132,11 @@ class Models:
         version: int,
         digest: bytes,
     ) -> bytes:
-        sealed = self.blobs.get(self.sealed_in(self.blobs.get(evidence)))
+        sealed = self.blobs.get(sealed_digest(self.terms, self.blobs.get(evidence)))
         data = self._scheme.open_release(state.domain, readers, author, version, sealed, self.blobs.get)
         if encoding.digest(data) != digest:
             raise errors.Untrusted("the released model is not the one that was proposed", digest=digest)
         return data
-
-    def sealed_in(self, evidence: bytes) -> bytes:
-        """Digest of the sealed model that a leader's evidence names. Raises `Untrusted`."""
-        return ckpt.sealed_digest(evidence)
 
     def _load_model(self, state: State) -> Checkpoint:
         if state.model_author is None:

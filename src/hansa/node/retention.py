@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from hansa import errors
 from hansa.node.world import Findings, World
-from hansa.protocol import attested, secagg
-from hansa.protocol import checkpoint as ckpt
+from hansa.protocol import secagg
+from hansa.protocol.evidence import sealed_digest
 from hansa.protocol.state import State
 from hansa.records import Terms
 
@@ -88,8 +88,7 @@ class Retention:
         try:
             if state.model_author is not None:
                 kept, limit = self._world.kept, self._world.limits.blob
-                sealed_digest = attested.sealed_digest if self._terms.tee is not None else ckpt.sealed_digest
-                sealed = sealed_digest(kept.get(state.model_evidence, limit=limit))
+                sealed = sealed_digest(self._terms, kept.get(state.model_evidence, limit=limit))
                 live |= {sealed, *self._world.scheme.references(kept.get(sealed, limit=limit))}
             return True
         except (errors.Unavailable, errors.Untrusted):
