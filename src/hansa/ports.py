@@ -54,8 +54,8 @@ class Ledger(Protocol):
 class Store(Protocol):
     """A content-addressed object store, with a few named places for messages."""
 
-    def put(self, data: bytes) -> bytes:
-        """Keep a blob; gives its SHA-256."""
+    def put(self, data: bytes, digest: bytes | None = None) -> bytes:
+        """Keep a blob; gives its SHA-256: `digest`, where the caller has computed or checked it already."""
 
     def get(self, digest: bytes, *, limit: int) -> bytes:
         """A blob by digest. Raises `Unavailable` if it is not there, `Untrusted` if it is not that blob."""

@@ -110,9 +110,9 @@ class Hiding(Wrapped):
         super().__init__(inner)
         self.secret, self.author = secret, author
 
-    def put(self, data: bytes) -> bytes:
+    def put(self, data: bytes, digest: bytes | None = None) -> bytes:
         if not self.author:
-            return bytes(self.inner.put(data))
+            return bytes(self.inner.put(data, digest))
         digest = encoding.digest(data)
         self.secret[digest] = data
         return digest

@@ -66,12 +66,12 @@ class Forgetful(Wrapped):
         super().__init__(inner)
         self.lost = lost
 
-    def put(self, data):
+    def put(self, data, digest=None):
         digest = hashlib.sha256(data).digest()
         if digest not in self.lost:
             self.lost.add(digest)
             return digest
-        return self.inner.put(data)
+        return self.inner.put(data, digest)
 
 
 def test_a_store_that_loses_blobs_gets_them_again_from_their_authors():
@@ -170,11 +170,11 @@ def test_a_full_disk_under_the_store_is_waited_for():
     class Full(Wrapped):
         left = 2
 
-        def put(self, data):
+        def put(self, data, digest=None):
             if self.left:
                 self.left -= 1
                 raise errors.Unavailable("No space left", hint="The disk is full: free some space.")
-            return self.inner.put(data)
+            return self.inner.put(data, digest)
 
     full = {2: lambda w: replace(w, store=Full(w.store), kept=Full(w.kept))}
     made, reference = tiny(training=TWICE, selection=ALL, worlds=full), tiny(training=TWICE, selection=ALL)

@@ -66,14 +66,21 @@ class Journal(Wrapped):
         self.fuse.burn(lambda: self.inner.unhold(gone))
 
 
+def _checked(data: bytes, digest: bytes | None) -> bytes:
+    """The digest of what is put, which a node must know rightly where it names it."""
+    found = encoding.digest(data)
+    assert digest in (None, found), "a blob is put under another digest than its own"
+    return found
+
+
 class Disk:
     """The node's own blobs: `Store`, as far as a node uses it for these."""
 
     def __init__(self, blobs: dict[bytes, bytes], fuse: Fuse) -> None:
         self.blobs, self.fuse = blobs, fuse
 
-    def put(self, data: bytes) -> bytes:
-        digest = encoding.digest(data)
+    def put(self, data: bytes, digest: bytes | None = None) -> bytes:
+        digest = _checked(data, digest)
         self.fuse.burn(lambda: self.blobs.__setitem__(digest, data))
         return digest
 
@@ -142,9 +149,9 @@ class StoreEnd:
         if self.fed.chance("flaky"):
             raise errors.Unavailable("the store did not answer this once")
 
-    def put(self, data: bytes) -> bytes:
+    def put(self, data: bytes, digest: bytes | None = None) -> bytes:
         self._reach()
-        digest = encoding.digest(data)
+        digest = _checked(data, digest)
         self.fuse.burn(lambda: self._keep(digest, data))
         return digest
 

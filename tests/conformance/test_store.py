@@ -55,6 +55,24 @@ def test_a_blob_is_found_by_its_digest(store):
     assert store.put(b"hello") == digest
 
 
+def test_a_digest_that_the_caller_knows_is_taken(store, large):
+    for data in (b"hello", large):
+        digest = hashlib.sha256(data).digest()
+        assert store.put(data, digest) == digest
+        assert store.get(digest, limit=len(data)) == data
+
+
+def test_bytes_that_were_put_under_another_digest_are_refused(store, large):
+    for data in (b"hello", large):
+        wrong = store.put(data, bytes(32))
+        with pytest.raises(errors.Untrusted, match="other bytes") as caught:
+            store.get(wrong, limit=len(data))
+        assert caught.value.digest == hashlib.sha256(data).digest()
+        store.discard(wrong)
+    with pytest.raises(errors.Untrusted, match="32 bytes"):
+        store.put(b"hello", b"short")
+
+
 @pytest.fixture
 def large(monkeypatch):
     """A blob of ten parts, two of them equal and the last a small one; parts are small, to be quick."""

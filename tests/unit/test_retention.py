@@ -216,12 +216,12 @@ def test_an_upload_that_was_never_finished_is_deleted(monkeypatch):
     made = tiny(training=EIGHT, retain_rounds=1)
 
     class Broken(Wrapped):
-        def put(self, data):
+        def put(self, data, digest=None):
             if len(data) > 64 and made.state.round == 2:
                 part = data[:64]
                 self.inner.put_at(parts.part_key(encoding.digest(data), encoding.digest(part)), part)
                 raise errors.Unavailable("broken off")
-            return self.inner.put(data)
+            return self.inner.put(data, digest)
 
     made.nodes[1] = moved(made.nodes[1], store=Broken(made.store))
     made.until(Phase.REVEAL, 2)

@@ -109,7 +109,8 @@ class Enclave:
         round, terms = self._running(), self._terms
         try:
             data = opening.open_base(self._reader, round.manifest, message, bulk, limit)
-            round.base = checkpoint.decode(data, terms.aggregation, terms.layout, _LIMITS)
+            digest = round.manifest.base
+            round.base = checkpoint.decode(data, terms.aggregation, terms.layout, _LIMITS, digest=digest)
         except errors.Untrusted as e:
             bulk.drain()
             raise Refusal(Code.BASE) from e

@@ -91,7 +91,7 @@ class Blobs:
         except errors.Untrusted as e:
             # The store's fault, not the author's: it may yet give the right bytes.
             raise errors.Unavailable(f"the store gives other bytes than asked for: {e}") from e
-        self.world.kept.put(blob)
+        self.world.kept.put(blob, digest)
         self._held[0].add(digest)
         return blob
 
@@ -99,26 +99,31 @@ class Blobs:
         """What earlier rounds brought is needed in this one: it is put back as what was fetched lately."""
         self._held[0].update(digests)
 
-    def keep(self, data: bytes) -> bytes:
-        """Keep bytes on the own disk; gives their digest."""
-        digest = self.world.kept.put(data)
+    def keep(self, data: bytes, digest: bytes | None = None) -> bytes:
+        """Keep bytes on the own disk; gives their digest, which the caller may know: see `Store.put`."""
+        digest = self.world.kept.put(data, digest)
         self.retention.used(digest)
         return digest
 
-    def publish(self, state: State, *blobs: bytes) -> None:
-        """Put own blobs into the store, with copies on the own disk to put them back from."""
-        digests = [self.keep(blob) for blob in blobs]
+    def publish(self, state: State, *blobs: bytes, first: bytes | None = None) -> list[bytes]:
+        """Put own blobs into the store, with copies on the own disk to put them back from; gives their digests.
+
+        `first`: digest of the first one, where it is known.
+        """
+        known = (first, *(None for _ in blobs[1:]))
+        digests = [self.keep(blob, digest) for blob, digest in zip(blobs, known, strict=True)]
         self.retention.stored(state, *digests)
-        for blob in blobs:
-            self.world.store.put(blob)
+        for blob, digest in zip(blobs, digests, strict=True):
+            self.world.store.put(blob, digest)
         self._held[0].update(digests)
+        return digests
 
     def share(self, state: State, quarter: int) -> bool:
         """Put what was published or fetched lately into the store where it lacks there."""
         store, put = self.world.store, 0
         for digest in sorted(self._held[0] | self._held[1]):
             if not store.has(digest):
-                store.put(self.get(digest))
+                store.put(self.get(digest), digest)
                 put += 1
         self.shared = (state.phase, quarter)
         return put > 0

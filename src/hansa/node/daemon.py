@@ -26,7 +26,7 @@ from hansa.protocol import messages as msg
 from hansa.protocol.model import parameters, to_arrays
 from hansa.protocol.state import State
 from hansa.protocol.updates import top_gamma
-from hansa.protocol.wire import encode_item
+from hansa.protocol.wire import decode_item, encode_item
 from hansa.records import Phase, Terms, Update
 
 KEEP_ROUNDS = 3
@@ -317,7 +317,9 @@ class Node:
         journal = self.world.journal
         keys = sorted(k for k in journal.keys(state.round) if k.startswith("blob/"))
         blobs = (journal.get(state.round, key) for key in keys)
-        self.blobs.publish(state, *(blob for blob in blobs if blob is not None))
+        commit = decode_item("commit", journal.get(state.round, "commit") or b"")
+        assert isinstance(commit, msg.Commit)
+        self.blobs.publish(state, *(blob for blob in blobs if blob is not None), first=commit.digest)
         self._published = True
         return True
 

@@ -131,10 +131,9 @@ class Enclosed(Models):
         attested.check_statement(self._terms_digest, state, statement)
         record = attestation.verify(evidence, self._policy, view.now, statement, nonce)
         blob = encoding.encode(attested.Attestation(record.encoded, encoding.encode(statement)))
-        self.blobs.publish(state, evidence.quote, evidence.collateral, blob)
+        *_, digest = self.blobs.publish(state, evidence.quote, evidence.collateral, blob)
         if record.mode == "simulated":
             self.note(f"the own enclave is {attestation.NO_PROTECTION}")
-        digest = encoding.digest(blob)
         hosting.add(digest)
         return digest
 
@@ -263,10 +262,10 @@ class Enclosed(Models):
         )
         delivery = Delivery(made, signatures, output.result, output.signature, own.attestation)
         evidence = encoding.encode(delivery)
-        self.blobs.publish(state, output.blob, output.grant, evidence)
+        *_, digest = self.blobs.publish(state, output.blob, output.grant, evidence)
         key = f"delivery/{output.result.result.hex()}"
         if self.world.journal.get(state.round, key) is None:
-            self.world.journal.put(state.round, {key: encoding.digest(evidence)})
+            self.world.journal.put(state.round, {key: digest})
         return Made(output.result.result)
 
     def release(self, state: State, result: bytes) -> bytes:

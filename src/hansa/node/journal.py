@@ -21,7 +21,7 @@ create table if not exists owner (
 );
 create table if not exists entries (
     round integer not null, key text not null, value blob not null, primary key (round, key)
-) without rowid;
+);
 create table if not exists holdings (
     place text not null, name text not null, round integer not null, primary key (place, name)
 ) without rowid;

@@ -119,10 +119,10 @@ class MeteredStore:
         if wrong is not None:
             raise wrong
 
-    def put(self, data: bytes) -> bytes:
+    def put(self, data: bytes, digest: bytes | None = None) -> bytes:
         """See `Store.put`."""
         with self._asking():
-            digest = self.inner.put(data)
+            digest = self.inner.put(data, digest)
         self.meter.up += len(data)
         return digest
 

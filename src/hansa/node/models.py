@@ -42,7 +42,7 @@ def initial_model(terms: Terms, world: World, blobs: Blobs) -> Checkpoint:
             "the initial model that the app makes here is not the one of the terms",
             hint="Use the library versions that the federation agreed on.",
         )
-    blobs.keep(base.data)
+    blobs.keep(base.data, base.digest)
     return base
 
 
@@ -70,7 +70,7 @@ class Models:
         """The next model, out of the selected updates. Raises `Unavailable`, `Untrusted`."""
         contributions = (self.blobs.contribution(state, id) for id in sorted(state.current.selected))
         result = ckpt.advance(self.terms.aggregation, self.standing(state), contributions)
-        self.blobs.keep(result.data)
+        self.blobs.keep(result.data, result.digest)
         return result
 
     def open_proposal(self, state: State) -> bytes:
@@ -80,7 +80,7 @@ class Models:
         data = self._released(
             state, current.evidence, current.readers, current.leader, state.version + 1, current.result
         )
-        self.blobs.keep(data)
+        self.blobs.keep(data, current.result)
         return data
 
     def release(self, state: State, result: bytes) -> bytes:
@@ -90,17 +90,18 @@ class Models:
         except (errors.Unavailable, errors.Untrusted):
             data = self.fold(state).data
         sealed = self._scheme.release(state, state.version + 1, data)
-        evidence = ckpt.evidence(self.terms.aggregation, state, encoding.digest(sealed.blob))
-        self.blobs.publish(state, sealed.blob, *sealed.attachments, evidence)
-        return encoding.digest(evidence)
+        digest = encoding.digest(sealed.blob)
+        evidence = ckpt.evidence(self.terms.aggregation, state, digest)
+        *_, named = self.blobs.publish(state, sealed.blob, *sealed.attachments, evidence, first=digest)
+        return named
 
     def welcome(self, state: State) -> None:
         """Seal the model that stands to the readers of the running round. Raises `Unavailable`, `Untrusted`."""
         sealed = self._scheme.release(state, state.version, self.standing(state).data)
-        self.blobs.publish(state, sealed.blob, *sealed.attachments)
+        digest, *_ = self.blobs.publish(state, sealed.blob, *sealed.attachments)
         key = f"{_welcomes(state)}/{self.id}"
         self.blobs.retention.named(state, key)
-        self.world.store.put_at(key, encoding.digest(sealed.blob))
+        self.world.store.put_at(key, digest)
 
     def _welcomed(self, state: State) -> bytes:
         """The model that stands, from whoever sealed it to this round: its digest proves it. Raises `Unavailable`."""
@@ -155,5 +156,7 @@ class Models:
                     state.version,
                     state.model,
                 )
-            self.blobs.keep(data)
-        return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)
+            self.blobs.keep(data, state.model)
+        return ckpt.decode(
+            data, self.terms.aggregation, self.terms.layout, self.world.limits, digest=state.model
+        )

@@ -94,7 +94,7 @@ class Openings:
         key = self._own_key(state)
         if key is None:
             return False
-        self.blobs.publish(state, self.blobs.get(key))
+        self.blobs.publish(state, self.blobs.get(key), first=key)
         return self.records.record(view, state.round, RecordKind.KEY, key)
 
     # sums, as verifiers and leaders have them
@@ -112,8 +112,10 @@ class Openings:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
             data = model_of(self._scheme, self.terms, state, self.me.id, self.blobs.get)
-            self.blobs.keep(data)
-        return ckpt.decode(data, self.terms.aggregation, self.terms.layout, self.world.limits)
+            self.blobs.keep(data, state.model)
+        return ckpt.decode(
+            data, self.terms.aggregation, self.terms.layout, self.world.limits, digest=state.model
+        )
 
     def fold(self, state: State) -> Result:
         """What the selected updates add up to. Raises `Unavailable`, `Untrusted`."""

@@ -47,9 +47,14 @@ def initial(terms: AggregationTerms, model: Model) -> Checkpoint:
     return make(model, optimizers.initial_state(terms, model.values.size, model.layout.scale))
 
 
-def decode(data: bytes, terms: AggregationTerms, layout: Layout, limits: Limits) -> Checkpoint:
-    """Read canonical bytes. Raises `Untrusted` when they are not a checkpoint under these terms."""
-    digest = encoding.digest(data)
+def decode(
+    data: bytes, terms: AggregationTerms, layout: Layout, limits: Limits, *, digest: bytes | None = None
+) -> Checkpoint:
+    """Read canonical bytes; `digest`: their SHA-256, where the caller has computed or checked it already.
+
+    Raises `Untrusted` when they are not a checkpoint under these terms.
+    """
+    digest = digest or encoding.digest(data)
     length = parameters(layout)
     if terms.optimizer == "none":
         state = optimizers.initial_state(terms, length, layout.scale)

@@ -41,13 +41,13 @@ class ObjectStore:
     _backend: Any = field(repr=False)
     limit: int = Limits().blob
 
-    def put(self, data: bytes) -> bytes:
-        """Keep a blob; gives its SHA-256.
+    def put(self, data: bytes, digest: bytes | None = None) -> bytes:
+        """Keep a blob; gives its SHA-256: `digest`, where the caller has computed or checked it already.
 
-        A large one that was not written to its end goes on where it broke off. Raises `Misconfigured` for a
+        Other bytes than those of `digest` would be refused when they are read. A large one that was not written to its end goes on where it broke off. Raises `Misconfigured` for a
         blob above the limit, `Unavailable` when it cannot be written.
         """
-        digest = encoding.digest(data)
+        digest = digest or encoding.digest(data)
         if len(data) <= parts.PART:
             self._write(_blob_key(digest), data)
         else:
