@@ -16,6 +16,10 @@ from hansa.records import Phase, Terms, Update
 CACHE_VALUES = 16 * 1024 * 1024
 """Values of opened updates that a node keeps in memory within a round; the others are opened again."""
 
+CACHE_BYTES = 64 * 1024 * 1024
+"""Bytes of sealed updates that a host keeps in memory within a round: they are for its enclave, should it lead. The
+others are read and hashed again."""
+
 
 class Blobs:
     """One node's view of them. `checked` and `refused` are the authors of good and of bad updates."""
@@ -30,6 +34,8 @@ class Blobs:
         self.shared: tuple[Phase, int] | None = None
         self._opened: dict[tuple[int, bytes], Update] = {}
         self._held: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._sealed: dict[bytes, bytes] = {}
+        self._room = CACHE_BYTES
 
     def turn(self) -> None:
         """A new round began."""
@@ -37,6 +43,8 @@ class Blobs:
         self.refused.clear()
         self.shared = None
         self._opened.clear()
+        self._sealed.clear()
+        self._room = CACHE_BYTES
         self._held = (set(), self._held[0])
 
     def fetch(self, state: State, ids: frozenset[int]) -> bool:
@@ -70,6 +78,7 @@ class Blobs:
         if key in self._opened:
             return self._opened[key]
         blob = self.get(key[1])
+        self._keep_sealed(key[1], blob)
         update = self.world.scheme.check(state, id, blob, self.get)
         self.retention.used(*self.world.scheme.references(blob))
         if update is not None:
@@ -78,10 +87,18 @@ class Blobs:
                 self._opened[key] = update
         return update
 
+    def _keep_sealed(self, digest: bytes, blob: bytes) -> None:
+        if self.world.enclosure is not None and digest not in self._sealed and len(blob) <= self._room:
+            self._sealed[digest] = blob
+            self._room -= len(blob)
+
     def get(self, digest: bytes, *, limit: int | None = None) -> bytes:
         """A blob from the own disk, else from the store; kept from then on. `limit`: bytes of one of this kind."""
         self.retention.used(digest)
         limit = limit or self.world.limits.blob
+        sealed = self._sealed.get(digest)
+        if sealed is not None and len(sealed) <= limit:
+            return sealed
         try:
             return self.world.kept.get(digest, limit=limit)
         except (errors.Unavailable, errors.Untrusted):
@@ -116,6 +133,8 @@ class Blobs:
         for blob, digest in zip(blobs, digests, strict=True):
             self.world.store.put(blob, digest)
         self._held[0].update(digests)
+        if first is not None:
+            self._keep_sealed(first, blobs[0])
         return digests
 
     def share(self, state: State, quarter: int) -> bool:

@@ -19,6 +19,7 @@ SCHEMA = """
 create table if not exists owner (
     id integer primary key check (id = 0), federation blob not null, who blob not null
 );
+-- With rowids: without them every search of a key reads the large values that it passes.
 create table if not exists entries (
     round integer not null, key text not null, value blob not null, primary key (round, key)
 );
