@@ -44,8 +44,9 @@ class ObjectStore:
     def put(self, data: bytes, digest: bytes | None = None) -> bytes:
         """Keep a blob; gives its SHA-256: `digest`, where the caller has computed or checked it already.
 
-        Other bytes than those of `digest` would be refused when they are read. A large one that was not written to its end goes on where it broke off. Raises `Misconfigured` for a
-        blob above the limit, `Unavailable` when it cannot be written.
+        Other bytes than those of `digest` are refused when they are read. A large one that was not written to
+        its end goes on where it broke off. Raises `Misconfigured` for a blob above the limit, `Unavailable`
+        when it cannot be written.
         """
         digest = digest or encoding.digest(data)
         if len(data) <= parts.PART:
