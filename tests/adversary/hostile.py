@@ -65,7 +65,8 @@ class Lying(Wrapped):
         said = self.say(update)
         data = said if isinstance(said, bytes) else encode_update(said)
         context = update_context(state.domain, update.round, update.member, update.version)
-        sealed = self.inner._seal(state, data, context, f"update/{update.round}")
+        readers, label = state.current.readers, f"update/{update.round}"
+        sealed = self.inner._grants.seal(state.domain, readers, data, context, label)
         return Sealed(self.bend(sealed.blob), sealed.attachments)
 
 
