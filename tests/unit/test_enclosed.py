@@ -314,3 +314,34 @@ def test_a_huge_blob_for_an_attestation_is_not_fetched(made: Tiny) -> None:
     quote = encoding.encode(attested.Attestation(bytes(10), bytes(10)))
     with pytest.raises(errors.Untrusted):
         part(made, 4)._archived(made.store.put(quote))
+
+
+# sealed updates
+
+
+def test_a_host_reads_a_sealed_update_once_a_round_and_others_read_it_again(made: Tiny) -> None:
+    made.until(Phase.AGGREGATE, 1)
+    digest = made.state.current.commits[4].digest
+    hosts, member = made.nodes[1].blobs, made.nodes[4].blobs
+    found = member.get(digest)
+    for blobs in (hosts, member):
+        blobs.world.kept.discard(digest)
+    made.store.discard(digest)
+    assert hosts.get(digest) == found
+    with pytest.raises(errors.Unavailable):
+        hosts.get(digest, limit=len(found) - 1)
+    with pytest.raises(errors.Unavailable):
+        member.get(digest)
+    hosts.turn()
+    with pytest.raises(errors.Unavailable):
+        hosts.get(digest)
+
+
+def test_a_host_keeps_no_more_in_memory_than_it_may(made: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hansa.node.blobs.CACHE_BYTES", 100)
+    blobs = made.nodes[0].blobs
+    blobs.turn()
+    for k, size in enumerate((60, 60, 40)):
+        blobs._keep_sealed(bytes([k]) * 32, bytes(size))
+        blobs._keep_sealed(bytes([k]) * 32, bytes(size))
+    assert blobs._sealed == {bytes(32): bytes(60), bytes([2]) * 32: bytes(40)}
