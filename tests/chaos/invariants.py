@@ -291,7 +291,8 @@ class Referee:
             keys = self.fed.marks.items()
             return {who for (r, p, who), last in keys if (r, p) == (round, phase) and last >= since}
 
-        last, lost = time - GRACE, round in self.fed.losses
+        # After a reorganisation a phase may be ended again, long after the deadline up to which anybody could act.
+        last, lost = min(time, self._deadline) - GRACE, round in self.fed.losses
         n = len(now.verifiers)
         match why:
             case Fault.WITHHELD_BEACON:
