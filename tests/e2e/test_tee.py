@@ -176,3 +176,9 @@ def test_the_leader_and_its_enclave_are_killed_and_another_enclave_goes_on(place
     out = place.folder / "ward.safetensors"
     assert last.model.hex() in place.ok("export", federation, out, key=1)
     assert load_file(out)["weight"].shape == (3, 4)
+
+    audited = place.run("audit", federation, key=2, app=place.folder / "app", json=True)
+    found = json.loads(audited.stdout)
+    assert audited.returncode == 0, found
+    assert found["findings"] == []
+    assert NO_PROTECTION in audited.stdout

@@ -71,6 +71,12 @@ def test_it_says_everywhere_that_nothing_is_protected(place: Path, undisturbed: 
     assert NO_PROTECTION in hansa("check", DIGITS, *TEE[:2], cwd=place).stdout
 
 
+def test_its_audit_verifies_every_quote_again(place: Path, undisturbed: dict[str, Any]) -> None:
+    done = hansa("audit", undisturbed["run"], cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert NO_PROTECTION in done.stdout
+
+
 def test_a_killed_run_goes_on_to_the_same_model(place: Path, undisturbed: dict[str, Any]) -> None:
     generator, out = random.Random(5), ("--out", "killed", "--json")
     for n in range(2):
@@ -80,6 +86,8 @@ def test_a_killed_run_goes_on_to_the_same_model(place: Path, undisturbed: dict[s
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
     again = result(hansa("run", DIGITS, *TEE, *out, "--resume", cwd=place))
     assert again["model_digest"] == undisturbed["model_digest"]
+    audited = hansa("audit", "killed", cwd=place)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
 
 
 def test_a_simulation_has_no_processors(place: Path) -> None:
