@@ -126,13 +126,11 @@ class Node:
     def training_task(self, state: State) -> TrainTask:
         """What this node trains in the running round."""
         base = self.models.standing(state)
-        # Under tee a round fails if all enclaves end at once, as when a run is killed; it is made again, the same.
-        round = state.round if self.terms.tee is None else state.version + 1
         return TrainTask(
             dataset=self.me.training_data,
             base=to_arrays(base.model),
-            seed=training_seed(self.terms.initial_seed, self.me.id, round),
-            round=round,
+            seed=training_seed(self.terms.initial_seed, self.me.id, state.round),
+            round=state.round,
             params=self.terms.training.params,
         )
 
