@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hansa import encoding, wiring
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
-from hansa.attestation.simulated import collateral_at
+from hansa.attestation.simulated import collected
 from hansa.crypto import sealing
 from hansa.crypto.signatures import account
 from hansa.enclave.providers import simulated_measurement
@@ -165,7 +165,7 @@ def found(scheme: str, size: int, members: int, stack: ExitStack) -> Federation:
             journal=open_journal(folder / f"{p.name}.sqlite", domain, p.address, durable=False),
             entropy=p.entropy,
             enclosure=enclosure if scheme == "tee" and id < SEATS else None,
-            collateral=collateral_at(clock),
+            collateral=collected(clock),
         )
         node = Node(Identity(id, p, p.onion, "d", "d"), terms, world)
         stack.callback(node.close)

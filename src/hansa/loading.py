@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hansa import attestation, encoding, errors
 from hansa.attestation.policy import Policy, policy_of
 from hansa.attestation.service import INTEL, from_service
-from hansa.attestation.simulated import collateral_at
+from hansa.attestation.simulated import collected
 from hansa.memberfile import EnclaveTable
 from hansa.node import enclosure
 from hansa.node.enclosure import Enclosure, Rejected
@@ -78,7 +78,7 @@ def loader_of(table: EnclaveTable, clock: Callable[[], int]) -> Loader:
                 "a simulated enclave is started by Hansa itself, and needs neither command nor collateral",
                 hint='Delete them from [enclave], or name a provider: "gramine" or "tdx".',
             )
-        return Loader(provider, tuple(enclosure.command(provider)), collateral_at(clock))
+        return Loader(provider, tuple(enclosure.command(provider)), collected(clock))
     if provider == "gramine" and not table.command:
         raise errors.Misconfigured(
             "provider gramine needs the command that loads the signed enclave",

@@ -20,7 +20,7 @@ from eth_hash.auto import keccak
 
 from hansa import app, attacks, encoding, errors, runfolder, wiring
 from hansa.app import EvaluateTask, TrainTask
-from hansa.attestation.simulated import collateral_at
+from hansa.attestation.simulated import collected
 from hansa.config import FederationFile
 from hansa.crypto import sealing, signatures
 from hansa.crypto.signatures import account
@@ -134,7 +134,7 @@ class Simulation:
             duration=lambda examples: pace * app.modelled_millis(examples, epochs),
             virtual=True,
             enclosure=self._enclosure if p.address in self.founding.seats and self.terms.tee else None,
-            collateral=collateral_at(self.clock) if self.terms.tee else None,
+            collateral=collected(self.clock) if self.terms.tee else None,
         )
         return Node(me, self.terms, world)
 

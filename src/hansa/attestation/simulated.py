@@ -108,16 +108,6 @@ def collected(clock: Callable[[], int], conditions: Conditions | None = None) ->
     return fetch
 
 
-def collateral_at(clock: Callable[[], int]) -> Callable[[bytes], bytes]:
-    """What fetches collateral for a simulated quote: the simulated maker's, of now."""
-
-    def fetch(quote: bytes) -> bytes:
-        tee = "sgx" if quotes.read(quote).version == 3 else "tdx"
-        return simulated_pki.collateral(simulated_pki.simulation(), tee, clock(), Conditions())
-
-    return fetch
-
-
 def sgx_report(
     measured: SgxMeasurement, report_data: bytes, *, debug: bool = False, flags: int = _SGX_FLAGS
 ) -> bytes:
