@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests import tiny, trapdoors
+from tests import enclaved, tiny, trapdoors
 from tests.tiny import Tiny
 
 from hansa import encoding
 from hansa.crypto import double_trapdoor as dt
+from hansa.enclave.providers import simulated_measurement
 from hansa.founding import Party
 from hansa.ledger.specified import Specified
 from hansa.node.world import World
@@ -19,6 +20,7 @@ from hansa.protocol import messages as msg
 from hansa.protocol import rules
 from hansa.protocol.terms import parameters
 from hansa.records import (
+    Accept,
     AggregationTerms,
     Governance,
     GovernanceTerms,
@@ -26,6 +28,7 @@ from hansa.records import (
     Role,
     SecAgg,
     SelectionTerms,
+    Tee,
     Terms,
     Training,
 )
@@ -79,7 +82,7 @@ def summed(
     """A federation in COMMIT of round 1, every key certified.
 
     Ids: members, then servers, then key centres, then newcomers, who are invited and have not joined yet. `silent`
-    ones have no node, `idle` ones train nothing.
+    ones have no node, `idle` ones train nothing. With `tee` in `changes` servers run enclaves, see `inner`.
     """
     roles = [Role.MEMBER] * members + [Role.SERVER] * servers + [Role.KEY_CENTRE] * centres
     roles += [Role.MEMBER] * newcomers
@@ -95,7 +98,8 @@ def summed(
     for id in range(len(present)):
         if id not in silent:
             alter, trainer = (worlds or {}).get(id), (trainers or {}).get(id)
-            made.nodes.append(tiny.node(made, id, trainer, alter=alter, trains=id not in idle))
+            start = enclaved.host if agreed.tee is not None else tiny.node
+            made.nodes.append(start(made, id, trainer=trainer, alter=alter, trains=id not in idle))
     while any([node.step() for node in made.nodes]):
         made.now += 1
     made.ledger().submit(msg.Start())
@@ -110,3 +114,9 @@ def until_final(made: Tiny, version: int, passes: int = 400) -> None:
             return
         assert made.advance()
     raise AssertionError(f"still {made.state.version} final rounds, in {made.state.phase.name}")
+
+
+def inner(members: int = 5, **changes: Any) -> Tiny:
+    """The same where the servers' enclaves open the sums; `enclaved.close` ends them."""
+    accept = Accept(root="simulation", enclaves=(simulated_measurement().mrenclave.hex(),))
+    return summed(members, scheme="tee", tee=Tee(accept=accept, inner="secagg"), **changes)

@@ -192,6 +192,7 @@ class _Tee(Table):
     max_norm: Annotated[float, Field(ge=0)] = 0.0
     epoch: Annotated[int, Field(ge=1, le=10_000)] = 5
     accept: _Accept = _Accept()
+    inner: Literal["", "secagg"] = ""
 
 
 class _Partition(Table):
@@ -239,7 +240,7 @@ def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFi
     """Read `federation.toml` of a folder; each override is "SECTION.KEY=VALUE", as in TOML or bare text.
 
     A table [under.SCHEME] holds what stands in the place of the rest if that is the scheme, so that one line changes
-    the protection of a job. Overrides come last.
+    the protection of a job; with `tee.inner` that of the inner scheme comes after it. Overrides come last.
 
     Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, and for
     terms that cannot go together (`protocol.terms.check_terms`).
@@ -285,6 +286,13 @@ def _choose(written: dict[str, Any]) -> None:
             f"{FILE}: [under]: holds tables named by schemes, and nothing else",
             hint=f"For example [under.secagg.selection]; the schemes are {', '.join(SCHEMES)}.",
         )
+    _put(written, under, scheme)
+    tee = written.get("tee")
+    if scheme == "tee" and isinstance(tee, dict) and tee.get("inner"):
+        _put(written, under, tee["inner"])
+
+
+def _put(written: dict[str, Any], under: dict[str, Any], scheme: Any) -> None:
     for section, table in under.get(scheme, {}).items():
         if not isinstance(table, dict):
             raise errors.Misconfigured(f"{FILE}: [under.{scheme}] {section}: is a value, not a table")
@@ -310,8 +318,10 @@ def _draft(file: _File) -> Draft:
             f'{FILE}: [governance] seats: governance = "server" needs the names of its servers',
             hint='Name them in [governance] seats, or use governance = "committee".',
         )
+    tee = _tee(file.tee or _Tee()) if federation.scheme == "tee" else None
+    inner = "" if tee is None else tee.inner
     for scheme, table in (("secagg", file.secagg), ("tee", file.tee)):
-        if table is not None and federation.scheme != scheme:
+        if table is not None and scheme not in (federation.scheme, inner):
             raise errors.Misconfigured(
                 f'{FILE}: [{scheme}]: has a meaning only with scheme = "{scheme}"',
                 hint=f"Delete it, or write it as [under.{scheme}.{scheme}].",
@@ -334,8 +344,8 @@ def _draft(file: _File) -> Draft:
         govern=_as(GovernanceTerms, file.governance),
         release=_as(Release, file.release),
         retain_rounds=federation.retain_rounds,
-        secagg=_as(SecAgg, file.secagg or _SecAgg()) if federation.scheme == "secagg" else None,
-        tee=_tee(file.tee or _Tee()) if federation.scheme == "tee" else None,
+        secagg=_as(SecAgg, file.secagg or _SecAgg()) if "secagg" in (federation.scheme, inner) else None,
+        tee=tee,
     )
 
 

@@ -13,6 +13,7 @@ from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.protocol.messages import Call
 from hansa.protocol.secagg import Opening, Sums
 from hansa.protocol.state import State
+from hansa.protocol.tee import Manifest
 from hansa.records import Evidence, Model, Update
 
 Entropy = Callable[[str, int], bytes]
@@ -220,8 +221,18 @@ class Summing(Scheme, Protocol):
     def combine(self, state: State, fetch: Fetch) -> tuple[Sums, ...]:
         """What the updates of the running round's cohorts add up to. Raises `Untrusted`."""
 
-    def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Fetch) -> bytes:
-        """The own half of an opening, sealed to `readers`. Raises `Untrusted` if the sums are not those claimed."""
+    def halve(
+        self,
+        state: State,
+        opening: Opening,
+        readers: frozenset[int],
+        fetch: Fetch,
+        enclaves: Mapping[int, bytes] = ...,
+    ) -> bytes:
+        """The own half of an opening, sealed to `readers` by their weak keys and to `enclaves`.
+
+        Raises `Untrusted` if the sums are not those claimed.
+        """
 
     def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
         """Whom a half of a round's opening was sealed to. Raises `Untrusted`."""
@@ -246,6 +257,16 @@ class Summing(Scheme, Protocol):
 
     def open_model(self, state: State, secret: bytes, blob: bytes) -> bytes:
         """The reverse. Raises `Untrusted`."""
+
+
+class Delegating(Summing, Releasing, Protocol):
+    """A summing scheme in which attested enclaves open the sums, for the readers of the round."""
+
+    def masked(self, state: State, fetch: Fetch) -> tuple[bytes | memoryview, ...]:
+        """For each cohort the sum of its masked updates. Raises `Untrusted`."""
+
+    def open_package(self, made: Manifest, host: int, result: bytes, blob: bytes, fetch: Fetch) -> Opened:
+        """What the enclave of `host` opened, of this digest. Raises `Untrusted`."""
 
 
 __all__ = [

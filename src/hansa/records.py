@@ -119,6 +119,7 @@ class RecordKind(IntEnum):
     REFUSAL = 12
     ANSWER = 13
     VOUCHER = 14
+    DELIVERY = 15
 
 
 SUBJECTS = 256
@@ -321,13 +322,15 @@ class Tee:
     """[tee] of the terms.
 
     `max_candidates`: to how many enclaves members seal. `max_norm`: an update of a larger Euclidean norm counts as
-    invalid; 0 for any. `epoch`: rounds after which an enclave is attested again.
+    invalid; 0 for any. `epoch`: rounds after which an enclave is attested again. `inner`: "secagg" where enclaves
+    open sums of masked updates, and never see one update; see `protocol.secagg`.
     """
 
     max_candidates: int = 4
     max_norm: float = 0.0
     epoch: int = 5
     accept: Accept = field(default_factory=Accept)
+    inner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

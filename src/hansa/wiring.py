@@ -41,7 +41,7 @@ def scheme(
     limits: Limits,
 ) -> Scheme:
     """One party's end of the scheme of the terms; `sign` is its `Signer.sign`."""
-    make = _create(SCHEMES, terms.scheme)
+    make = _create(SCHEMES, terms.scheme if terms.secagg is None else "secagg")
     made = make(id=id, private_key=private_key, sign=sign, entropy=entropy, limits=limits, terms=terms)
     return cast(Scheme, made)
 

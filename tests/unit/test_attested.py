@@ -276,7 +276,7 @@ def _enclave(host: int) -> Any:
 def delivered(
     terms: Terms, state: State, known: dict[int, Candidate], host: int = 0, signers: int = 3, **result: Any
 ) -> Delivery:
-    made = attested.manifest(state, known)
+    made = attested.manifest(terms, state, known)
     data = encoding.message_bytes(state.domain, "Manifest", made.round, made.digest)
     signed = tuple((id, tiny.party(0, f"m{id}").sign(data)) for id in range(signers))
     said = Result(
@@ -296,8 +296,8 @@ def delivered(
 
 
 def test_the_manifest_is_what_the_ledger_froze() -> None:
-    _, state, known = frozen()
-    made = attested.manifest(state, known)
+    terms, state, known = frozen()
+    made = attested.manifest(terms, state, known)
     assert [(e.member, e.digest, e.examples, e.millis, e.timestamp) for e in made.entries] == [
         (id, encoding.digest(b"%d" % id), 10 + id, 5, 1000 + id) for id in range(4)
     ]
@@ -305,7 +305,7 @@ def test_the_manifest_is_what_the_ledger_froze() -> None:
     assert made.roster == attested.rosters(state)[-1].digest
     assert made.candidates == ((0, b"%032d" % 0), (1, b"%032d" % 1))
     assert dict(made.readers) == state.current.readers
-    fewer = attested.manifest(evolve(state, ev.Selected(1, 0b0111)), known)
+    fewer = attested.manifest(terms, evolve(state, ev.Selected(1, 0b0111)), known)
     assert fewer.digest != made.digest
 
 

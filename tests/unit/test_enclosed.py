@@ -245,7 +245,7 @@ def test_signatures_that_are_none_do_not_reach_the_enclave(made: Tiny) -> None:
     made.store.put_at(f"{folder}/0", made.store.get_at(f"{folder}/1", limit=64))
     made.store.put_at(f"{folder}/77", bytes(64))
     made.store.put_at(f"{folder}/x", bytes(64))
-    manifest = attested.manifest(state, part(made, 0).known(state))
+    manifest = attested.manifest(made.terms, state, part(made, 0).known(state))
     found = sets.of_manifest(state, attested.rosters(state)[-1], manifest)
     assert [id for id, _ in found] == [1, 2, 3, 4]
     # Once a quorum is there nobody is asked again.

@@ -42,6 +42,7 @@ class Code(IntEnum):
     INCOMPLETE = 24
     RULE = 25
     QUOTE = 26
+    HALF = 27
 
 
 FATAL = 16
@@ -62,6 +63,7 @@ MEANINGS: Mapping[Code, str] = {
     Code.INCOMPLETE: "the model, or the payload of a member of the set, is missing",
     Code.RULE: "the rule of the terms cannot aggregate what is valid of this set",
     Code.QUOTE: "the processor gave no quote",
+    Code.HALF: "the half is none of this opening's, is not sealed to this enclave, or its proof does not hold",
 }
 
 
@@ -138,6 +140,30 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """The opening that the manifest names, and the key centre's parameters."""
+
+    opening: bytes
+    setup: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """The key centre's half (side 1) or the server's (2) of the opening follows, `size` bytes."""
+
+    side: Annotated[int, Below(3)]
+    size: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """The sum of a cohort's masked updates follows, `size` bytes; none where values themselves are encrypted."""
+
+    cohort: Count
+    size: Count
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Asks for the result. Asked again before the next round starts, the enclave gives the same bytes."""
 
@@ -172,10 +198,10 @@ class Refused:
     code: Code
 
 
-Request = Begin | Change | Attest | Start | Base | Payload | Finish
+Request = Begin | Change | Attest | Start | Base | Payload | Opening | Half | Masked | Finish
 Answer = Hello | Done | Attested | Finished | Refused
 REQUESTS: Mapping[str, type[Any]] = {
-    k.__name__: k for k in (Begin, Change, Attest, Start, Base, Payload, Finish)
+    k.__name__: k for k in (Begin, Change, Attest, Start, Base, Payload, Opening, Half, Masked, Finish)
 }
 ANSWERS: Mapping[str, type[Any]] = {k.__name__: k for k in (Hello, Done, Attested, Finished, Refused)}
 

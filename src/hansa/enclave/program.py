@@ -8,7 +8,8 @@ in which the host brings things, how often it tries, and what it says of the tim
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from hansa import encoding, errors
 from hansa.crypto import sealing, signatures
@@ -20,14 +21,16 @@ from hansa.enclave.messages import Code, Refusal
 from hansa.enclave.opening import Reader
 from hansa.enclave.rounds import Round
 from hansa.protocol import aggregation, checkpoint, optimizers, tee
-from hansa.protocol.checkpoint import Checkpoint
-from hansa.protocol.contexts import model_context, readers_digest
+from hansa.protocol.contexts import model_context, readers_digest, sums_context
 from hansa.protocol.model import parameters
 from hansa.protocol.payloads import payload_limit
 from hansa.protocol.statements import Statement, report_data
 from hansa.protocol.tee import Flaw, Manifest, Result
 from hansa.protocol.terms import decode_terms, terms_digest
 from hansa.records import ZERO_DIGEST, Limits, Terms
+
+if TYPE_CHECKING:
+    from hansa.enclave.summing import Summing
 
 PROGRAM = "hansa-enclave/1"
 """Said in statements, for people. What runs is the measurement."""
@@ -55,6 +58,7 @@ class Enclave:
         self._account = signatures.account(secrets.token_bytes(32))
         self._nonces: set[bytes] = set()
         self._round: Round | None = None
+        self._summing: Summing | None = None
         self._finished: tuple[msg.Finished, bytes] | None = None
 
     def change(self, message: msg.Change) -> msg.Done:
@@ -98,7 +102,7 @@ class Enclave:
         except errors.Untrusted as e:
             raise Refusal(Code.MANIFEST) from e
         self._round = rounds.start(self._terms, manifest)
-        self._finished = None
+        self._finished = self._summing = None
         return msg.Done()
 
     def base(self, message: msg.Base, source: Source) -> msg.Done:
@@ -137,15 +141,58 @@ class Enclave:
             rounds.add(self._terms, round, entry, found)
         return msg.Done()
 
-    def finish(self) -> tuple[msg.Finished, bytes]:
-        """The signed result of the round, and its checkpoint, sealed: the same bytes however often it is asked."""
+    def opening(self, message: msg.Opening) -> msg.Done:
+        """Take the opening that the manifest names; once a round."""
+        from hansa.enclave import summing
+
         round = self._running()
+        if round.manifest.summed is None or self._summing is not None:
+            raise Refusal(Code.ORDER)
+        self._summing = summing.begin(self._terms, round.manifest, message)
+        return msg.Done()
+
+    def half(self, message: msg.Half, source: Source) -> msg.Done:
+        """Take one side's half of the opening."""
+        from hansa.enclave import summing
+
+        held = self._opening()
+        bulk = _bulk(source, message.size, summing.half_limit(self._terms))
+        summing.take_half(held, self._reader, message.side, bulk)
+        return msg.Done()
+
+    def masked(self, message: msg.Masked, source: Source) -> msg.Done:
+        """Take the sum of a cohort's masked updates."""
+        from hansa.enclave import summing
+
+        held = self._opening()
+        bulk = _bulk(source, message.size, summing.masked_limit(self._terms))
+        summing.unmask(held, message.cohort, bulk)
+        return msg.Done()
+
+    def _opening(self) -> Summing:
+        if self._summing is None:
+            raise Refusal(Code.ORDER)
+        return self._summing
+
+    def finish(self) -> tuple[msg.Finished, bytes]:
+        """The signed result of the round, and its checkpoint or sums, sealed: the same bytes whenever it is asked."""
+        round = self._running()
+        if self._finished is None and round.manifest.summed is not None:
+            from hansa.enclave import summing
+
+            package = summing.package(self._opening())
+            context = sums_context(self._federation, round.manifest.round, self._reader.host)
+            self._finished = self._signed(round, package, context, tee.readers_of(round.manifest))
+            self._opening().totals.clear()
         if self._finished is None:
             if round.waiting or round.base is None:
                 raise Refusal(Code.INCOMPLETE)
             delta = rounds.joint_update(self._terms, round)
             following = checkpoint.advance_by(self._terms.aggregation, round.base, delta)
-            self._finished = self._signed(round, following)
+            # The candidates read it too: whichever of them takes the next round has its base then.
+            readers = {**tee.readers_of(round.manifest), **tee.sealed_to(round.manifest.candidates)}
+            context = model_context(self._federation, round.manifest.version + 1, self._reader.host)
+            self._finished = self._signed(round, following.data, context, readers)
             round.rows.clear()
         return self._finished
 
@@ -162,6 +209,7 @@ class Enclave:
         ages = [manifest.version - entry.version for entry in manifest.entries]
         sound = (
             manifest.federation == self._federation
+            and (manifest.summed is not None) == bool(allowed.inner)
             and manifest.roster == self._roster.digest
             and dict(manifest.candidates).get(self._reader.host) == self._public_key
             and len(manifest.candidates) <= allowed.max_candidates
@@ -175,25 +223,22 @@ class Enclave:
         if not sound:
             raise errors.Untrusted("the manifest is for another enclave, or its set is none of the terms")
 
-    def _signed(self, round: Round, following: Checkpoint) -> tuple[msg.Finished, bytes]:
+    def _signed(
+        self, round: Round, data: bytes, context: bytes, readers: Mapping[int, bytes]
+    ) -> tuple[msg.Finished, bytes]:
+        """The result of this round's `data`, which is sealed to `readers` in this context."""
         manifest, federation = round.manifest, self._federation
-        readers = tee.readers_of(manifest)
-        # The candidates read it too: whichever of them takes the next round has its base then.
-        everybody = {**readers, **tee.sealed_to(manifest.candidates)}
         secret, host = secrets.token_bytes(sealing.SECRET_BYTES), self._reader.host
-        grant = sealing.make_grant(
-            secret, everybody, sealing.grant_context(federation, readers_digest(readers), host)
-        )
-        context = model_context(federation, manifest.version + 1, host)
-        named = encoding.digest(grant)
-        blob = sealing.seal(following.data, secret, named, context, entropy=secrets.token_bytes)
+        roster = readers_digest(tee.readers_of(manifest))
+        grant = sealing.make_grant(secret, readers, sealing.grant_context(federation, roster, host))
+        blob = sealing.seal(data, secret, encoding.digest(grant), context, entropy=secrets.token_bytes)
         result = Result(
             federation=federation,
             round=manifest.round,
             roster=manifest.roster,
             manifest=manifest.digest,
             base=manifest.base,
-            result=following.digest,
+            result=encoding.digest(data),
             sealed=encoding.digest(blob),
             rule=self._terms.aggregation.rule,
             invalid=tuple(sorted(round.flaws.items())),
@@ -222,6 +267,10 @@ def _usable(data: bytes) -> Terms:
         raise Refusal(Code.TERMS) from e
     known = chosen.rule in (*rounds.STREAMING, *oblivious.RULES)
     if terms.scheme != "tee" or terms.tee is None or terms.training.gamma != 1 or not known:
+        raise Refusal(Code.TERMS)
+    if terms.tee.inner not in ("", "secagg") or (terms.secagg is None) == bool(terms.tee.inner):
+        raise Refusal(Code.TERMS)
+    if terms.tee.inner and chosen.rule not in rounds.STREAMING:
         raise Refusal(Code.TERMS)
     if not 0 < length <= _LIMITS.parameters:
         raise Refusal(Code.TERMS)

@@ -20,6 +20,9 @@ _MEASURED = (
     "crypto",
     "enclave",
     "protocol",
+    "schemes/__init__.py",
+    "schemes/secagg_blobs.py",
+    "schemes/sums.py",
 )
 
 

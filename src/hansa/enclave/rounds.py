@@ -36,6 +36,8 @@ class Round:
 
 def start(terms: Terms, manifest: Manifest) -> Round:
     """A round with nothing taken yet. Raises `Refusal` when its weights do not fit the terms' rule."""
+    if manifest.summed is not None:
+        return Round(manifest, {}, WeightedSum(np.zeros(0, np.int64)))
     units = sum(_weight(terms, manifest, entry) >> 16 for entry in manifest.entries)
     if units >= aggregation.MAX_TOTAL_WEIGHT:
         raise Refusal(Code.RULE)

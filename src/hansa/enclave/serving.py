@@ -60,6 +60,12 @@ class _Host:
                 return enclave.base(message, source), b""
             case msg.Payload():
                 return enclave.payload(message, source), b""
+            case msg.Opening():
+                return enclave.opening(message), b""
+            case msg.Half():
+                return enclave.half(message, source), b""
+            case msg.Masked():
+                return enclave.masked(message, source), b""
             case msg.Finish():
                 return enclave.finish()
 

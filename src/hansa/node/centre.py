@@ -8,6 +8,7 @@ from typing import cast
 from hansa import encoding, errors
 from hansa.node import answers
 from hansa.node.blobs import Blobs
+from hansa.node.inner import Inner
 from hansa.node.openings import opening_of
 from hansa.node.recording import Records
 from hansa.node.world import Findings, Identity, World
@@ -28,8 +29,10 @@ class Centre:
         blobs: Blobs,
         findings: Findings,
         records: Records,
+        enclosed: Inner | None = None,
     ) -> None:
         self.me = me
+        self.enclosed = enclosed
         self.records = records
         self.terms = terms
         self.world = world
@@ -93,7 +96,11 @@ class Centre:
             others = self._others(state)
             if others:
                 return self._refuse(view, f"id {min(others)} answers another")
-            blob = self._scheme.halve(state, opening, self._readers(state), self.blobs.get)
+            if self.enclosed is None:
+                blob = self._scheme.halve(state, opening, self._readers(state), self.blobs.get)
+            else:
+                enclaves = self.enclosed.enclaves(state)
+                blob = self._scheme.halve(state, opening, frozenset(), self.blobs.get, enclaves)
             self.blobs.publish(state, blob)
             digest = encoding.digest(blob)
             journal.put(state.round, {"half": digest})

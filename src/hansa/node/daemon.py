@@ -13,6 +13,7 @@ from hansa.node.blobs import Blobs
 from hansa.node.centre import Centre
 from hansa.node.enclosed import Enclosed
 from hansa.node.evaluating import evaluate
+from hansa.node.inner import Inner
 from hansa.node.messages import Messages, proposal_of
 from hansa.node.models import Models, result_key
 from hansa.node.openings import Openings
@@ -60,9 +61,11 @@ class Node:
         self.enclosed: Enclosed | None = None
         self.models: Models | Openings
         if terms.secagg is not None:
-            records = Records(me, world)
-            self.openings = self.models = Openings(me, terms, world, self.blobs, findings, records)
-            self.centre = Centre(me, terms, world, self.blobs, findings, records)
+            records, inner = Records(me, world), None
+            if terms.tee is not None:
+                self.enclosed = inner = Inner(me, terms, world, self.blobs, findings, records)
+            self.openings = self.models = Openings(me, terms, world, self.blobs, findings, records, inner)
+            self.centre = Centre(me, terms, world, self.blobs, findings, records, inner)
         elif terms.tee is not None:
             self.enclosed = Enclosed(me, terms, world, self.blobs, findings, Records(me, world))
             self.models = self.enclosed
@@ -148,8 +151,9 @@ class Node:
         state = view.state
         match step:
             case plan.Welcome():
-                assert isinstance(self.models, Models)
-                self.models.welcome(state)
+                holder = self.enclosed or self.models
+                assert isinstance(holder, Models)
+                holder.welcome(state)
                 self._welcomed = True
                 return True
             case plan.Train():
@@ -179,6 +183,7 @@ class Node:
                 | enclave_plan.Vouch()
                 | enclave_plan.NameRosters()
                 | enclave_plan.NameSet()
+                | enclave_plan.Deliver()
             ):
                 return self._perform_enclosed(step, view)
             case _:
@@ -196,6 +201,9 @@ class Node:
                 return enclosed.name_rosters(view.state)
             case enclave_plan.NameSet(quarter):
                 return enclosed.name_set(view.state, quarter)
+            case enclave_plan.Deliver():
+                assert isinstance(enclosed, Inner)
+                return enclosed.deliver(view)
 
     def _perform_opening(self, step: opening_plan.Step, view: View) -> bool:
         openings, centre = self.openings, self.centre
@@ -358,14 +366,16 @@ class Node:
     # what a verifier and a leader do
 
     def _aggregate(self, state: State) -> bool:
-        made = self.enclosed.make(state) if self.enclosed else self.models.fold(state)
+        models = self.models
+        made = models.make(state) if isinstance(models, Enclosed) else models.fold(state)
         self.world.journal.put(state.round, {result_key(state): made.digest})
         return True
 
     def _judge(self, view: View) -> bool:
         state, current = view.state, view.state.current
         # What an enclave made is proven by its signature, and cannot be made again here.
-        own = current.result if self.enclosed else self.world.journal.get(state.round, result_key(state))
+        proven = isinstance(self.models, Enclosed)
+        own = current.result if proven else self.world.journal.get(state.round, result_key(state))
         if own is None:
             missing = current.selected - self.blobs.checked
             return self.blobs.fetch(state, missing) if missing else self._aggregate(state)

@@ -92,7 +92,10 @@ class Enclosed(Models):
                 self.note(f"round {state.round}: an enclave that others vouched for is not trusted here: {e}")
             trusted = {}
         ends = {host: self._verified[digest].expires for host, digest in found.items() if host in trusted}
-        leads = state.phase is Phase.AGGREGATE and state.current.leader == self.id and self.id in trusted
+        if state.parameters.opens:
+            leads = state.phase is Phase.OPEN and self.id in trusted
+        else:
+            leads = state.phase is Phase.AGGREGATE and state.current.leader == self.id and self.id in trusted
         return Knowledge(
             id=self.id,
             terms=self.terms,
@@ -231,7 +234,7 @@ class Enclosed(Models):
 
         Raises `Unavailable`, `Untrusted`.
         """
-        journal, digest = self.world.journal, attested.manifest(state, self.known(state)).digest
+        journal, digest = self.world.journal, attested.manifest(self.terms, state, self.known(state)).digest
         if journal.get(state.round, "manifest") is None:
             journal.put(state.round, {"manifest": digest})
         if journal.get(state.round, "manifest") != digest:
@@ -242,7 +245,7 @@ class Enclosed(Models):
         return put
 
     def _signatures(self, state: State) -> Signatures:
-        made = attested.manifest(state, self.known(state))
+        made = attested.manifest(self.terms, state, self.known(state))
         return self._sets.of_manifest(state, attested.rosters(state)[-1], made)
 
     # results
@@ -256,7 +259,7 @@ class Enclosed(Models):
         own = known.get(self.id)
         if hosting is None or own is None or own.attestation not in hosting.attested:
             raise errors.Unavailable("the own enclave is no candidate of this round")
-        made, signatures = attested.manifest(state, known), self._signatures(state)
+        made, signatures = attested.manifest(self.terms, state, known), self._signatures(state)
         output = hosting.aggregate(
             attested.rosters(state), made, signatures, lambda: self.standing(state).data, self.blobs.get
         )

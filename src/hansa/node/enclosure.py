@@ -143,6 +143,18 @@ class Enclosure:
         """A member's sealed update and the grant that it names."""
         self._told(msg.Payload(member, grant, len(blob)), blob)
 
+    def opening(self, opening: bytes, setup: bytes) -> None:
+        """The opening that the manifest names, and the key centre's parameters."""
+        self._told(msg.Opening(opening, setup))
+
+    def half(self, side: int, blob: bytes) -> None:
+        """One side's half of the opening."""
+        self._told(msg.Half(side, len(blob)), blob)
+
+    def masked(self, cohort: int, wire: bytes | memoryview) -> None:
+        """The sum of a cohort's masked updates."""
+        self._told(msg.Masked(cohort, len(wire)), wire)
+
     def finish(self) -> Output:
         """The signed result. Asked again before the next round starts, the same bytes."""
         answer = self._asked(msg.Finish(), msg.Finished)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
-from hansa.node.enclosure import Enclosure, Output
+from hansa.node.enclosure import Enclosure, Output, Rejected
 from hansa.node.signed import Signed
 from hansa.protocol.statements import Statement
 from hansa.protocol.tee import Manifest, Roster, Signatures
@@ -32,6 +32,7 @@ class Hosting:
         self._taking: bytes | None = None
         self._waiting: set[int] = set()
         self._based = False
+        self._finished: bytes | None = None
 
     @property
     def attested(self) -> frozenset[bytes]:
@@ -79,11 +80,38 @@ class Hosting:
                 self._waiting.discard(entry.member)
         return enclosure.finish()
 
+    def sum_up(
+        self,
+        chain: tuple[Roster, ...],
+        manifest: Manifest,
+        signatures: Signatures,
+        asked: tuple[bytes, bytes],
+        halves: Mapping[int, Sequence[bytes]],
+        masked: Callable[[], Sequence[bytes | memoryview]],
+    ) -> Output:
+        """What the enclave opens: `asked` are opening and set-up, `halves` those of each side, the first right one
+        serves. Called again after something could not be had, it goes on from there."""
+        enclosure = self._running(chain)
+        if self._taking != manifest.digest:
+            enclosure.start(manifest, signatures)
+            self._taking, self._waiting, self._based = manifest.digest, set(halves), False
+        if not self._based:
+            enclosure.opening(*asked)
+            self._based = True
+        for side in sorted(self._waiting):
+            _hand(enclosure, side, halves[side])
+            self._waiting.discard(side)
+        if self._finished != manifest.digest:
+            for k, wire in enumerate(masked()):
+                enclosure.masked(k, wire)
+            self._finished = manifest.digest
+        return enclosure.finish()
+
     def close(self) -> None:
         """End the enclave, with its keys."""
         if self._enclosure is not None:
             self._enclosure.close()
-        self._enclosure = self._told = self._taking = None
+        self._enclosure = self._told = self._taking = self._finished = None
         self._attested.clear()
 
     def _running(self, chain: tuple[Roster, ...]) -> Enclosure:
@@ -106,3 +134,18 @@ class Hosting:
             enclosure.close()
             raise
         return enclosure
+
+
+def _hand(enclosure: Enclosure, side: int, halves: Sequence[bytes]) -> None:
+    """Give the enclave one side's half: a standby's, where the first is wrong."""
+    why: Rejected | None = None
+    for blob in halves:
+        try:
+            enclosure.half(side, blob)
+        except Rejected as e:
+            if enclosure.gone:
+                raise
+            why = why or e
+        else:
+            return
+    raise why or errors.Unavailable("not both halves of the opening can be had yet")

@@ -139,23 +139,25 @@ class Models:
             raise errors.Untrusted("the released model is not the one that was proposed", digest=digest)
         return data
 
+    def _published(self, state: State) -> bytes:
+        """The model that stands, as its leader released it. Raises `Unavailable`, `Untrusted`."""
+        assert state.model_author is not None
+        return self._released(
+            state,
+            state.model_evidence,
+            state.model_readers,
+            state.model_author,
+            state.version,
+            state.model,
+        )
+
     def _load_model(self, state: State) -> Checkpoint:
         if state.model_author is None:
             return initial_model(self.terms, self.world, self.blobs)
         try:
             data = self.world.kept.get(state.model, limit=self.world.limits.blob)
         except (errors.Unavailable, errors.Untrusted):
-            if self.id in plan.strangers(state):
-                data = self._welcomed(state)
-            else:
-                data = self._released(
-                    state,
-                    state.model_evidence,
-                    state.model_readers,
-                    state.model_author,
-                    state.version,
-                    state.model,
-                )
+            data = self._welcomed(state) if self.id in plan.strangers(state) else self._published(state)
             self.blobs.keep(data, state.model)
         return ckpt.decode(
             data, self.terms.aggregation, self.terms.layout, self.world.limits, digest=state.model

@@ -1,4 +1,7 @@
-"""Scheme `secagg` as one member sees it: sums instead of updates, opened together, and the models that come of it."""
+"""Scheme `secagg` as one member sees it: sums instead of updates, opened together, and the models that come of it.
+
+With `enclosed` an attested enclave opens them in the members' place.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from hansa import encoding, errors
 from hansa.app import EvaluateTask
 from hansa.node.blobs import Blobs
 from hansa.node.evaluating import evaluate
+from hansa.node.inner import Inner
 from hansa.node.models import initial_model
 from hansa.node.recording import Records
 from hansa.node.released import halves_of, model_of, secret_of
@@ -49,8 +53,10 @@ class Openings:
         blobs: Blobs,
         findings: Findings,
         records: Records,
+        enclosed: Inner | None = None,
     ) -> None:
         self.me = me
+        self.enclosed = enclosed
         self.records = records
         self.terms = terms
         self.world = world
@@ -106,6 +112,8 @@ class Openings:
         return self._base
 
     def _load(self, state: State) -> Checkpoint:
+        if self.enclosed is not None:
+            return self.enclosed.standing(state)
         if state.model_author is None:
             return initial_model(self.terms, self.world, self.blobs)
         try:
@@ -143,9 +151,12 @@ class Openings:
 
     def _open(self, state: State) -> Opened:
         if self._opened is None or self._opened[0] != state.current.result:
-            opening = secagg.decode_opening(self.blobs.get(state.current.result))
-            halves = halves_of(self.terms, state, state.round, self.me.id, self.blobs.get)
-            opened = self._scheme.open(state, opening, halves, self.blobs.get)
+            if self.enclosed is not None:
+                opened = self.enclosed.opened(state)
+            else:
+                opening = secagg.decode_opening(self.blobs.get(state.current.result))
+                halves = halves_of(self.terms, state, state.round, self.me.id, self.blobs.get)
+                opened = self._scheme.open(state, opening, halves, self.blobs.get)
             for text in opened.findings:
                 self.note(f"round {state.round}: {text}")
             self._opened = state.current.result, opened

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import cast
 
 from hansa import encoding, errors
-from hansa.ports import Fetch, Half, Summing
-from hansa.protocol import secagg
+from hansa.ports import Delegating, Fetch, Half, Summing
+from hansa.protocol import attested, secagg
 from hansa.protocol.state import State, record_of
 from hansa.records import RecordKind, Terms
 
@@ -32,7 +33,23 @@ def _present(digests: Iterable[bytes], fetch: Fetch) -> Iterator[bytes]:
 def secret_of(scheme: Summing, terms: Terms, state: State, id: int, fetch: Fetch) -> bytes:
     """The secret of the standing model's opening. Raises `Unavailable` if it was not sealed to `id`, `Untrusted`."""
     round = state.model_round
+    if terms.tee is not None:
+        return _delivered(cast(Delegating, scheme), terms, state, fetch)
     return scheme.secret(state, round, halves_of(terms, state, round, id, fetch), fetch)
+
+
+def _delivered(scheme: Delegating, terms: Terms, state: State, fetch: Fetch) -> bytes:
+    """The same out of what an enclave opened. Whether that was one a model shows that opens by it, and is the right
+    one."""
+    why: errors.HansaError = errors.Unavailable("no enclave has recorded what it opened")
+    for host, digest in sorted(secagg.deliveries(terms, state, state.model_round).items()):
+        try:
+            found = attested.read_delivery(fetch(digest))
+            said = found.result
+            return scheme.open_package(found.manifest, host, said.result, fetch(said.sealed), fetch).secret
+        except (errors.Unavailable, errors.Untrusted) as e:
+            why = e
+    raise why
 
 
 def model_of(scheme: Summing, terms: Terms, state: State, id: int, fetch: Fetch) -> bytes:

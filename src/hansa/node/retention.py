@@ -104,12 +104,26 @@ class Retention:
             if setup is not None:
                 data = self._world.kept.get(setup, limit=self._world.limits.blob)
                 live |= frozenset(self._world.scheme.references(data))
+            if self._terms.tee is not None:
+                live |= self._delivered(state)
             return True
         except (errors.Unavailable, errors.Untrusted):
             # The halves can be had nowhere else: nobody deletes what it does not know.
             return False
         finally:
             self._world.journal.touch((digest.hex() for digest in live), state.round)
+
+    def _delivered(self, state: State) -> frozenset[bytes]:
+        """What the deliveries of the standing model's round name, as far as it lies here: it is its host's."""
+        live, kept, limit = set[bytes](), self._world.kept, self._world.limits.blob
+        for host, digest in secagg.deliveries(self._terms, state, state.model_round).items():
+            try:
+                sealed = attested.sealed_digest(kept.get(digest, limit=limit))
+                live |= {sealed, *self._world.scheme.references(kept.get(sealed, limit=limit))}
+            except (errors.Unavailable, errors.Untrusted):
+                if host == self._id:
+                    raise
+        return frozenset(live)
 
     def _collect(self, before: int) -> None:
         gone: list[tuple[str, str]] = []

@@ -1,10 +1,11 @@
 """Scheme `tee` on the ledger: who runs an attested enclave, and what enclaves are told.
 
-A member with a seat that may lead runs an enclave, and has it quoted over a nonce that the ledger gives: the chain's
-beacon, the round, the member. It records the digest of what was verified (ATTESTATION). Members verify it too, and
-record that digest (VOUCHER, about that member). With a quorum of them an enclave is a *candidate* from the next round
-on, for as many rounds as the terms say: members seal their updates to all candidates of a round, so that each of them
-can finish what another one began. Who the candidates of a round are does not change while it runs.
+A member with a seat that may lead runs an enclave (with `tee.inner` a server with a seat), and has it quoted over a
+nonce that the ledger gives: the chain's beacon, the round, the host. It records the digest of what was verified
+(ATTESTATION). Members verify it too, and record that digest (VOUCHER, about that host). With a quorum of them an
+enclave is a *candidate* from the next round on, for as many rounds as the terms say: members seal their updates to all
+candidates of a round, so that each of them can finish what another one began. Who the candidates of a round are does
+not change while it runs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from functools import lru_cache
 from typing import Annotated
 
 from hansa import encoding, errors
-from hansa.protocol import phases, tee, typed
+from hansa.protocol import phases, secagg, tee, typed
 from hansa.protocol.state import Seats, State, active_members, quorum, seats_of
 from hansa.protocol.statements import Statement, read_statement
-from hansa.protocol.tee import Entry, Manifest, Result, Roster, Seat, Signatures
+from hansa.protocol.tee import Entry, Manifest, Result, Roster, Seat, Signatures, Summed
 from hansa.protocol.timing import unpack_meta
 from hansa.protocol.typed import Bytes20, Bytes32, Bytes64
-from hansa.records import MAX_MEMBERS, SUBJECTS, RecordKind, Tee, Terms
+from hansa.records import MAX_MEMBERS, SUBJECTS, RecordKind, Role, Tee, Terms
 
 ATTESTATION_LIMIT = 32 * 1024
 """Bytes of an attestation."""
@@ -184,7 +185,7 @@ def candidacies(terms: Terms, state: State) -> Mapping[int, tuple[int, bytes]]:
 def _candidacies(terms: Terms, state: State) -> Mapping[int, tuple[int, bytes]]:
     found: dict[int, tuple[int, bytes]] = {}
     # Not the hosts of now: somebody may be excluded, or leave, after members have sealed their updates.
-    for host in sorted(state.current.verifiers):
+    for host in sorted(_may_host(state)):
         vouched = (
             (round, digest)
             for round, digest in _attested_lately(terms, state, host)
@@ -222,8 +223,18 @@ def voters(state: State) -> frozenset[int]:
     return state.current.roster if state.round else frozenset(active_members(state))
 
 
+def _may_host(state: State) -> frozenset[int]:
+    """Whose enclaves can be candidates of the running round."""
+    if not state.parameters.opens:
+        return state.current.verifiers
+    # Whether one has its seat still may change while the round runs; only those with a seat were vouched for.
+    return frozenset(i for i, m in state.members.items() if m.role is Role.SERVER)
+
+
 def hosts(state: State) -> frozenset[int]:
-    """Members that run enclaves: those who may lead."""
+    """Who runs enclaves: those who may lead; servers with a seat where sums are opened."""
+    if state.parameters.opens:
+        return frozenset(i for i in _may_host(state) if state.members[i].seated)
     return frozenset(i for i, m in state.members.items() if m.member and m.active and m.seated)
 
 
@@ -283,8 +294,11 @@ def check_time(verified: int, now: int) -> None:
 # the set of a round
 
 
-def manifest(state: State, known: Mapping[int, Candidate]) -> Manifest:
-    """What the enclaves of this round are to aggregate, once the updates are selected; `known`: its candidates."""
+def manifest(terms: Terms, state: State, known: Mapping[int, Candidate]) -> Manifest:
+    """What the enclaves of this round are to aggregate, once the updates are selected; `known`: its candidates.
+
+    Where sums are opened that is fixed when the opening is accepted.
+    """
     entries = []
     for id in sorted(state.current.selected):
         commit = state.current.commits[id]
@@ -300,7 +314,14 @@ def manifest(state: State, known: Mapping[int, Candidate]) -> Manifest:
         candidates=tuple((host, known[host].seal_key) for host in sorted(known)),
         entries=tuple(entries),
         readers=tuple(sorted(state.current.readers.items())),
+        summed=_summed(terms, state) if state.parameters.opens else None,
     )
+
+
+def _summed(terms: Terms, state: State) -> Summed:
+    setup = secagg.setup(state, secagg.parties(terms, state))
+    assert setup is not None
+    return Summed(state.current.result, setup, secagg.mask_seed(state), len(state.current.roster))
 
 
 # what is proposed
@@ -340,7 +361,7 @@ def check_delivery(
     `known`: the round's candidates, verified.
     """
     made = delivery.manifest
-    if made != manifest(state, known):
+    if made != manifest(terms, state, known):
         raise errors.Untrusted("the manifest is not that of the frozen set", digest=made.digest)
     tee.check_quorum(rosters(state)[-1], "Manifest", made.round, made.digest, delivery.signatures)
     if leader not in known or known[leader].attestation != delivery.attestation:

@@ -66,7 +66,7 @@ def remarks(terms: Terms, state: State, id: int) -> Iterator[str]:
             yield "its public key is not certified yet"
         elif secagg.certified(state, found, id) is None:
             yield "its certificate counts from the next round on"
-    if id in secagg.reentering(state, terms) and _closed(state, found, id):
+    if id in secagg.reentering(state, terms) and _closed(terms, state, found, id):
         yield f"asks for the model of round {state.model_round}"
     if state.suspicion.get(id):
         yield f"was in {state.suspicion[id]} sums that were voted down"
@@ -108,7 +108,7 @@ def _own(terms: Terms, state: State, found: Parties, id: int) -> Iterator[str]:
         yield f"waiting for {_any(names, found.centres)} to certify the own public key"
     elif state.phase is Phase.COMMIT and secagg.certified(state, found, id) is None:
         yield "the own public key counts from the next round on"
-    if state.phase is not Phase.COMMIT or not _closed(state, found, id):
+    if state.phase is not Phase.COMMIT or not _closed(terms, state, found, id):
         return
     if id in secagg.reentering(state, terms):
         groups = [g for g in (found.centres, found.servers) if not secagg.readmissions(state, id, g)]
@@ -121,10 +121,10 @@ def _own(terms: Terms, state: State, found: Parties, id: int) -> Iterator[str]:
         )
 
 
-def _closed(state: State, found: Parties, id: int) -> bool:
+def _closed(terms: Terms, state: State, found: Parties, id: int) -> bool:
     """Whether the standing model was opened without a member that was not let in since."""
     groups = found.centres, found.servers
-    return secagg.outside(state, id) and not all(secagg.readmissions(state, id, g) for g in groups)
+    return secagg.outside(terms, state, id) and not all(secagg.readmissions(state, id, g) for g in groups)
 
 
 def _halves(state: State, found: Parties) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -19,6 +19,11 @@ def update_context(domain: bytes, round: int, member: int, version: int) -> byte
     return encoding.encode([domain, "update", round, member, version])
 
 
+def sums_context(domain: bytes, round: int, author: int) -> bytes:
+    """What the sums that an enclave opened are bound to."""
+    return encoding.encode([domain, "opened-sums", round, author])
+
+
 def model_context(domain: bytes, version: int, author: int) -> bytes:
     """What a sealed model is bound to."""
     return encoding.encode([domain, "model", version, author])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hansa.protocol import attested
-from hansa.protocol.state import State, quorum
-from hansa.records import Phase, Terms
+from hansa.protocol import attested, secagg
+from hansa.protocol.opening_plan import PATIENCE
+from hansa.protocol.state import State, quorum, record_of
+from hansa.records import Phase, RecordKind, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,12 @@ class NameSet:
     quarter: int
 
 
-Step = Attest | Vouch | NameRosters | NameSet
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Have the own enclave open the sums of the round, and record what it gave."""
+
+
+Step = Attest | Vouch | NameRosters | NameSet | Deliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +81,22 @@ def steps(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     good = frozenset(host for host, digest in waiting if digest not in know.refused)
     if good:
         yield Vouch(good)
-    frozen, quarter = state.phase in (Phase.AGGREGATE, Phase.VERIFY), int(4 * done)
+    # Where sums are opened the set is that of the accepted opening.
+    naming = (Phase.OPEN,) if state.parameters.opens else (Phase.AGGREGATE, Phase.VERIFY)
+    frozen, quarter = state.phase in naming, int(4 * done)
     if frozen and know.signed != (state.phase, quarter) and know.trusted and me in state.current.roster:
         yield NameSet(quarter)
+    if state.parameters.opens and state.phase is Phase.OPEN and _delivers(state, know, done):
+        yield Deliver()
+
+
+def _delivers(state: State, know: Knowledge, done: float) -> bool:
+    """Whether it is this host's turn: the first server's at once, that of the others after a part of the phase."""
+    found = secagg.parties(know.terms, state)
+    if record_of(state, state.round, RecordKind.DELIVERY, know.id) is not None or not leads(state, know):
+        return False
+    given = all(secagg.halves(state, state.round, group) for group in (found.centres, found.servers))
+    return given and (know.id == found.servers[0] or done >= PATIENCE)
 
 
 def ready(state: State, know: Knowledge) -> bool:

@@ -113,7 +113,7 @@ def ready(state: State, know: Knowledge) -> bool:
     """Whether a member can train in this round: its key counts, and the standing model can be had."""
     if secagg.certified(state, know.parties, know.id) != know.key or know.key is None:
         return False
-    return know.held or not secagg.outside(state, know.id) or _readmitted(state, know)
+    return know.held or not secagg.outside(know.terms, state, know.id) or _readmitted(state, know)
 
 
 def _keys(state: State, know: Knowledge, done: float) -> Iterator[Step]:
@@ -194,7 +194,7 @@ def _opening(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     if me not in current.available or "opened" in know.sent:
         return
     halves = (secagg.halves(state, state.round, g) for g in (found.centres, found.servers))
-    if not all(halves):
+    if not all(halves) or (know.terms.tee and not secagg.deliveries(know.terms, state, state.round)):
         return
     if not know.opened:
         yield Open()

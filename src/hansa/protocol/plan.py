@@ -227,8 +227,8 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     current, me = state.current, know.id
     match state.phase:
         case Phase.COMMIT:
-            opens = state.parameters.opens
-            if not opens and not know.welcomed and _welcomes(state, me, done):
+            lets_in = state.parameters.opens and know.enclave is None
+            if not lets_in and not know.welcomed and _welcomes(state, me, done):
                 yield Welcome()
             # A head of this very round has no layer to reveal in it.
             able = me in current.roster and state.members[me].onion_round < state.round
@@ -289,7 +289,7 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     current, me = state.current, know.id
     verifies = me in current.verifiers
     leads = me == current.leader
-    if know.enclave is not None:
+    if know.enclave is not None and not state.parameters.opens:
         verifies = False
         leads = leads and (know.aggregated or enclave_plan.leads(state, know.enclave))
     if (verifies or leads) and not know.aggregated:

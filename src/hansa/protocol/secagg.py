@@ -8,6 +8,9 @@ contributors of the standing model asks for it (REENTRY); key centre and server 
 (READMISSION, about the member). Contributors keep the opened model where such a member finds it (RELEASE). A key
 centre or server that is asked to open a second set for a round refuses and records the digest of what it was asked
 (REFUSAL).
+
+With `tee.inner = "secagg"` both halves go to attested enclaves that the servers run; a server records what its enclave
+opened (DELIVERY). Nobody is let in to an opening afterwards: the model is sealed to who is new.
 """
 
 from __future__ import annotations
@@ -125,6 +128,11 @@ def readmissions(state: State, member: int, group: Iterable[int]) -> Mapping[int
     return _recorded(state, state.model_round, about(RecordKind.READMISSION, member), group)
 
 
+def deliveries(terms: Terms, state: State, round: int) -> Mapping[int, bytes]:
+    """Digests of what enclaves opened in a round, by their hosts."""
+    return _recorded(state, round, RecordKind.DELIVERY, parties(terms, state).servers)
+
+
 def _recorded(state: State, round: int, kind: int, group: Iterable[int]) -> Mapping[int, bytes]:
     found = {id: record_of(state, round, kind, id) for id in group}
     return {id: digest for id, digest in found.items() if digest is not None}
@@ -134,7 +142,7 @@ def lasting(state: State) -> frozenset[bytes]:
     """Digests on the chain of what outlasts its round: set-up and keys for ever, and of the standing model all by
     which its contributors, and those who ask for it, get it."""
     for_ever = RecordKind.SETUP, RecordKind.KEY
-    standing = RecordKind.OPENING, RecordKind.READMISSION, RecordKind.RELEASE
+    standing = RecordKind.OPENING, RecordKind.READMISSION, RecordKind.RELEASE, RecordKind.DELIVERY
     return frozenset(
         digest
         for (kind, _), records in state.recorded.items()
@@ -143,9 +151,9 @@ def lasting(state: State) -> frozenset[bytes]:
     ) | {state.model, state.model_evidence}
 
 
-def outside(state: State, id: int) -> bool:
-    """Whether the standing model was opened without this member."""
-    return state.version > 0 and id not in state.model_set
+def outside(terms: Terms, state: State, id: int) -> bool:
+    """Whether the standing model was opened without this member, and nobody seals it to whoever is new."""
+    return terms.tee is None and state.version > 0 and id not in state.model_set
 
 
 def may_reenter(terms: Terms, state: State, id: int) -> bool:
@@ -155,7 +163,7 @@ def may_reenter(terms: Terms, state: State, id: int) -> bool:
     it asked for last: who re-enters and then sends nothing loses the right.
     """
     asked = state.recorded.get((RecordKind.REENTRY, id), ())
-    if not state.members[id].member or not outside(state, id):
+    if not state.members[id].member or not outside(terms, state, id):
         return False
     if len(asked) >= secagg_of(terms).max_reentries:
         return False
@@ -165,7 +173,7 @@ def may_reenter(terms: Terms, state: State, id: int) -> bool:
 
 def reentering(state: State, terms: Terms) -> frozenset[int]:
     """Members that asked for the standing model, and had the right to."""
-    return frozenset(id for id in state.members if outside(state, id) and _asked(terms, state, id))
+    return frozenset(id for id in state.members if outside(terms, state, id) and _asked(terms, state, id))
 
 
 def _asked(terms: Terms, state: State, id: int) -> bool:
@@ -187,7 +195,10 @@ def opens(terms: Terms, state: State, id: int) -> bool:
     """Whether the halves that open the standing model were sealed to this member.
 
     Its contributors can open it, those who were let in since, and the last model those who had earned it by then.
+    What an enclave opened all readers of its round can.
     """
+    if terms.tee is not None:
+        return id in state.model_readers
     if id in state.model_set:
         return True
     found, rounds = parties(terms, state), state.contributed.get(id, (0, 0))[0]

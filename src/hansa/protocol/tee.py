@@ -82,12 +82,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Summed:
+    """What is to be opened where updates are masked (`tee.inner`).
+
+    `opening`: digest of the accepted one (`protocol.secagg.Opening`). `setup`: of the key centre's parameters.
+    `seed`: keys the public part of the masks. `members`: of the round's roster; masks and fields have room for them.
+    """
+
+    opening: Bytes32
+    setup: Bytes32
+    seed: Bytes32
+    members: Annotated[int, Below(MAX_MEMBERS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What an enclave is to aggregate in a round.
 
     `roster`: digest. `version` and `base`: number and digest of the checkpoint that the result builds on.
     `candidates`: the attested enclaves to which members sealed: id of the host, X25519 key. `entries`: the set,
-    by ascending id. `readers`: ids and X25519 keys of those to whom the result is sealed.
+    by ascending id. `readers`: ids and X25519 keys of those to whom the result is sealed. `summed`: what is opened,
+    where the enclave opens sums.
     """
 
     federation: Bytes32
@@ -98,6 +113,7 @@ class Manifest:
     candidates: tuple[tuple[Annotated[int, Below(MAX_MEMBERS)], Bytes32], ...]
     entries: tuple[Entry, ...]
     readers: tuple[tuple[Annotated[int, Below(MAX_MEMBERS)], Bytes32], ...]
+    summed: Summed | None = None
 
     @property
     def digest(self) -> bytes:
@@ -109,8 +125,9 @@ class Manifest:
 class Result:
     """What an enclave signs, once a round.
 
-    `manifest`: its digest. `result`: digest of the new checkpoint, the same from every enclave. `sealed`: digest
-    of the blob that holds it for the readers. `invalid`: members whose payloads count as nothing, and why.
+    `manifest`: its digest. `result`: digest of the new checkpoint, or of the package of opened sums, the same from
+    every enclave. `sealed`: digest of the blob that holds it for the readers. `invalid`: members whose payloads count
+    as nothing, and why.
     """
 
     federation: Bytes32

@@ -115,12 +115,12 @@ def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
             "[selection] rule",
             f'"{terms.selection.rule}" ranks single updates, and {scheme} shows none to members',
             'Use rule = "none"; under tee an aggregation rule such as "krum" leaves hostile updates out.'
-            if scheme == "tee"
+            if scheme == "tee" and not sums_only(terms)
             else 'Use rule = "none".',
         )
     if scheme == "tee":
         yield from _tee_pairs(terms)
-    if scheme == "secagg":
+    if sums_only(terms):
         if rule in ORDER_RULES:
             yield Conflict(
                 "[aggregation] rule",
@@ -166,13 +166,13 @@ def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
 
 
 def _tee_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
-    if terms.governance is not Governance.COMMITTEE:
+    if terms.governance is not Governance.COMMITTEE and not sums_only(terms):
         yield Conflict(
             "[federation] governance",
             "under tee those who may lead are fixed: members seal to the enclave of each",
             'Use governance = "committee".',
         )
-    if terms.training.mode == "asynchronous":
+    if terms.training.mode == "asynchronous" and not sums_only(terms):
         yield Conflict(
             "[training] mode",
             "an enclave takes one fixed set a round, and an update that missed it may never be sealed again",
@@ -187,6 +187,12 @@ def _tee_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
             "members seal to programs that they know, and none is pinned",
             "Pin what `hansa enclave --show` names: enclaves (MRENCLAVE), products or domains (TDX); or try it "
             'without protection, with root = "simulation".',
+        )
+    if terms.tee.max_norm and sums_only(terms):
+        yield Conflict(
+            "[tee] max_norm",
+            "an enclave that sees only sums can measure no update",
+            'Use max_norm = 0, and rule = "clipped-mean", which each member applies to itself.',
         )
     seats = len(terms.govern.seats) or terms.govern.committee
     if seats > terms.tee.max_candidates:
@@ -263,6 +269,11 @@ def keep_permille(selection: SelectionTerms) -> int:
     return 1000 - math.ceil(round(1000 * selection.assume_malicious, 6))
 
 
+def sums_only(terms: Draft | Terms) -> bool:
+    """Whether updates are masked, so that nothing but sums of them is ever opened."""
+    return terms.scheme == "secagg" or (terms.tee is not None and terms.tee.inner == "secagg")
+
+
 def parameters(terms: Terms) -> Parameters:
     """What the contract enforces of these terms."""
     training, selection, govern = terms.training, terms.selection, terms.govern
@@ -270,9 +281,9 @@ def parameters(terms: Terms) -> Parameters:
         digest=terms_digest(terms),
         governance=terms.governance,
         evaluate=selection.rule != "none",
-        opens=terms.scheme == "secagg",
-        # What an enclave gives can be checked, and not made again.
-        precommit=govern.precommit and terms.scheme != "tee",
+        opens=sums_only(terms),
+        # What an enclave gives can be checked, and not made again; sums of masked updates can.
+        precommit=govern.precommit and (terms.scheme != "tee" or sums_only(terms)),
         by_vote=govern.invitation == "vote",
         borda=selection.rule == "borda",
         targets=selection.targets,

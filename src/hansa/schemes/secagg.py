@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -31,6 +31,9 @@ from hansa.protocol.secagg import Opening, Parties, Sums
 from hansa.protocol.state import State
 from hansa.records import Limits, Terms, Update
 from hansa.schemes import secagg_blobs as blobs
+from hansa.schemes import sums
+
+NOBODY: Mapping[int, bytes] = {}
 
 _THREADS = os.cpu_count() or 1
 """Of masking and unmasking; what comes out does not depend on them."""
@@ -168,7 +171,7 @@ class SecAgg:
 
     def combine(self, state: State, fetch: Fetch) -> tuple[Sums, ...]:
         """What the updates of each cohort add up to. Raises `Untrusted`."""
-        return tuple(sums for sums, _, _ in self._combined(state, fetch))
+        return tuple(found for found, _, _ in self._combined(state, fetch))
 
     def _combined(self, state: State, fetch: Fetch) -> list[tuple[Sums, list[int], memoryview]]:
         """For each cohort: its sums by digest, the product of its ciphertexts, the sum of its masked updates."""
@@ -202,20 +205,27 @@ class SecAgg:
 
     # halves
 
-    def halve(self, state: State, opening: Opening, readers: frozenset[int], fetch: Fetch) -> bytes:
-        """The own half of an opening, with its proof, sealed to `readers` and to the own group.
+    def halve(
+        self,
+        state: State,
+        opening: Opening,
+        readers: frozenset[int],
+        fetch: Fetch,
+        enclaves: Mapping[int, bytes] = NOBODY,
+    ) -> bytes:
+        """The own half of an opening, with its proof, sealed to `readers`, to `enclaves` and to the own group.
 
         The products are made here from the store, of uploads that are proven to be of this round: who got others into
         V, copies of earlier ones at worst, gets no half. Raises `Untrusted` if they are not those of the opening.
         """
         parameters = self._parameters(state, fetch)
         half, body = self._own_half(state, fetch), []
-        for k, sums in enumerate(opening.cohorts):
-            for id in sums.members:
+        for k, group in enumerate(opening.cohorts):
+            for id in group.members:
                 self._proven_upload(state, id, fetch(state.current.commits[id].digest), fetch)
-            elements = self._product(state, sums.members, fetch)
+            elements = self._product(state, group.members, fetch)
             data = blobs.write_elements(parameters, elements)
-            if encoding.digest(data) != sums.keys:
+            if encoding.digest(data) != group.keys:
                 raise errors.Untrusted(
                     "the opening names another product of ciphertexts than the store gives"
                 )
@@ -223,7 +233,8 @@ class SecAgg:
             draws = self._draws(f"answer/{state.round}/{k}")
             answer = dt.raise_to_half(parameters, elements, half, context, draws)
             body.append([data, dt.write_answer(parameters, answer)])
-        return self._seal_half(state, opening, half.side, encoding.encode(body), readers, fetch)
+        data = encoding.encode(body)
+        return self._seal_half(state, opening, half.side, data, readers, enclaves, fetch)
 
     def _seal_half(
         self,
@@ -232,6 +243,7 @@ class SecAgg:
         side: dt.Side,
         body: bytes,
         readers: frozenset[int],
+        enclaves: Mapping[int, bytes],
         fetch: Fetch,
     ) -> bytes:
         draws = self._draws(f"seal-half/{state.round}")
@@ -241,7 +253,7 @@ class SecAgg:
         keyed = [id for id in sorted(readers) if secagg.certified(state, parties, id) is not None]
         wraps = [[id, self._wrap(state, id, key, context, fetch, draws)] for id in keyed]
         group = parties.colleagues(self._id)
-        grant = sealing.make_grant(key, {i: state.members[i].key for i in group}, context)
+        grant = sealing.make_grant(key, {**{i: state.members[i].key for i in group}, **enclaves}, context)
         sealed = sealing.seal(body, key, encoding.digest(grant), context, entropy=draws)
         fields = [blobs.HALF, state.domain, opening.round, int(side), name, grant, wraps, sealed]
         return encoding.encode(fields)
@@ -280,18 +292,9 @@ class SecAgg:
         return blobs.read_half(blob, state.domain, side, limit=self._half_limit(state))
 
     def _half_limit(self, state: State) -> int:
-        """Bytes that no half of an opening reaches: what is longer is not even parsed.
+        return min(sums.half_limit(self._options, self._length, len(state.members)), self._limits.blob)
 
-        For each number of a cohort three times the at most 62 bits of its field; keys wrapped for every id.
-        """
-        most = (32 * self._fields + blobs.REST << cohorts.DOUBLINGS) + self._options.modulus * len(
-            state.members
-        )
-        return min(most + blobs.REST, self._limits.blob)
-
-    def _answers(
-        self, state: State, half: Half, opening: Opening, fetch: Fetch
-    ) -> list[tuple[tuple[int, ...], dt.Answer]]:
+    def _answers(self, state: State, half: Half, opening: Opening, fetch: Fetch) -> sums.Answers:
         """What a half holds for each cohort: elements and the proven answer to them.
 
         Raises `Unavailable` if it was not sealed to this member, `Untrusted` if it is wrong.
@@ -302,20 +305,8 @@ class SecAgg:
             raise errors.Untrusted("it answers another opening")
         context = blobs.sealed_context(state.domain, found.round, side, name)
         key, limit = self._content_key(state, half, found, context, fetch), self._half_limit(state)
-        body = encoding.decode(sealing.open_sealed(found.sealed, key, context, limit=limit), limit=limit)
-        try:
-            read = [
-                (blobs.read_elements(parameters, data), bytes(memoryview(answer))) for data, answer in body
-            ]
-        except (TypeError, ValueError) as e:
-            raise blobs.malformed("half of an opening", half.blob) from e
-        names = [encoding.digest(blobs.write_elements(parameters, elements)) for elements, _ in read]
-        if names != [sums.keys for sums in opening.cohorts]:
-            raise errors.Untrusted("it answers other products of ciphertexts than the opening's")
-        return [
-            (elements, _proven(parameters, elements, answer, side, blobs.answer_context(opening, k)))
-            for k, (elements, answer) in enumerate(read)
-        ]
+        data = sealing.open_sealed(found.sealed, key, context, limit=limit)
+        return sums.read_answers(parameters, opening, side, data, half.blob, limit=limit)
 
     def _content_key(
         self, state: State, half: Half, found: blobs.SealedHalf, context: bytes, fetch: Fetch
@@ -356,12 +347,12 @@ class SecAgg:
 
     def _plaintexts(
         self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch
-    ) -> tuple[list[list[int] | errors.Untrusted], list[str]]:
+    ) -> tuple[sums.Plaintexts, list[str]]:
         """For each cohort what its product of ciphertexts holds; and what is wrong with halves that are.
 
         Of each side the first right half serves. Raises `Unavailable`, `Untrusted` where one has none.
         """
-        right: dict[dt.Side, list[tuple[tuple[int, ...], dt.Answer]]] = {}
+        right: dict[dt.Side, sums.Answers] = {}
         findings, why = [], list[errors.HansaError]()
         for half in halves:
             side = self._side(state, half.author)
@@ -377,43 +368,33 @@ class SecAgg:
                 why.append(errors.Untrusted(findings[-1], hint="Its standby may answer.", digest=e.digest))
         if right.keys() != set(dt.Side):
             raise why[0] if why else errors.Unavailable("not both halves of the opening are recorded yet")
-        parameters = self._parameters(state, fetch)
-        opened = [
-            _opened(parameters, elements, (answer, other))
-            for (elements, answer), (_, other) in zip(*right.values(), strict=True)
-        ]
-        return opened, findings
+        return sums.plaintexts(self._parameters(state, fetch), right), findings
 
     def open(self, state: State, opening: Opening, halves: Sequence[Half], fetch: Fetch) -> Opened:
         """The sums of the running round. Raises `Untrusted` when a half is not what it should be."""
         parameters = self._parameters(state, fetch)
         plaintexts, findings = self._plaintexts(state, opening, halves, fetch)
         combined = self._combined(state, fetch)
-        sums: list[NDArray[np.int64] | None] = []
+        totals: list[NDArray[np.int64] | None] = []
         for k, (numbers, (claimed, _, masked)) in enumerate(zip(plaintexts, combined, strict=True)):
             try:
-                if isinstance(numbers, errors.Untrusted):
-                    raise numbers
-                packing, count = self._packing(state, parameters), len(claimed.members)
-                fields = dt.unpack_sum(packing, numbers, self._fields, count)
-                sums.append(self._unmasked(state, fields, masked, count) if self._masked else fields)
+                total = sums.total(
+                    self._options, parameters, numbers, masked,
+                    seed=secagg.mask_seed(state), members=len(state.current.roster),
+                    count=len(claimed.members), length=self._length, threads=_THREADS,
+                )  # fmt: skip
+                totals.append(total)
             except errors.Untrusted as e:
-                sums.append(None)
+                totals.append(None)
                 findings.append(f"the sum of cohort {k} is spoiled: {e}")
-        return Opened(tuple(sums), _secret(opening, plaintexts), tuple(findings))
-
-    def _unmasked(
-        self, state: State, key: NDArray[np.int64], masked: memoryview, count: int
-    ) -> NDArray[np.int64]:
-        mask, seed = self._mask(state), secagg.mask_seed(state)
-        return kahe.unmask(mask, seed, key, masked, self._length, count, threads=_THREADS)
+        return Opened(tuple(totals), sums.secret(opening, plaintexts), tuple(findings))
 
     def secret(self, state: State, round: int, halves: Sequence[Half], fetch: Fetch) -> bytes:
         """The secret of the standing model's opening. Raises `Unavailable` if it was not sealed to this member."""
         opening = secagg.decode_opening(fetch(state.model_evidence))
         if opening.round != round:
             raise errors.Untrusted("the standing model's opening is of another round")
-        return _secret(opening, self._plaintexts(state, opening, halves, fetch)[0])
+        return sums.secret(opening, self._plaintexts(state, opening, halves, fetch)[0])
 
     def seal_model(self, state: State, secret: bytes, data: bytes) -> bytes:
         """The standing model, sealed under the secret of its opening."""
@@ -428,23 +409,21 @@ class SecAgg:
 
     @property
     def _masked(self) -> bool:
-        return self._options.mode == "masked"
+        return sums.masked(self._options)
 
     @property
     def _mode(self) -> dt.Mode:
-        return "full" if self._options.exponents == "full" else "short"
+        return sums.mode(self._options)
 
     @property
     def _fields(self) -> int:
-        """Numbers that travel in ciphertexts: a mask's key, or all values."""
-        return kahe.DEGREE if self._masked else self._length
+        return sums.fields(self._options, self._length)
 
     def _mask(self, state: State) -> kahe.Parameters:
-        return kahe.parameters(len(state.current.roster), self._options.bits)
+        return sums.mask(self._options, len(state.current.roster))
 
     def _packing(self, state: State, parameters: dt.Parameters) -> dt.Packing:
-        bound = kahe.SPREAD if self._masked else 2 ** (self._options.bits - 1) - 1
-        return dt.choose_packing(parameters, bound, len(state.current.roster))
+        return sums.packing(self._options, parameters, len(state.current.roster))
 
     def _weighted(self, update: Update) -> NDArray[np.int32]:
         aggregation, scale = self._terms.aggregation, self._terms.layout.scale
@@ -525,37 +504,6 @@ def _weak_key(parameters: dt.Parameters, domain: bytes, private_key: bytes) -> d
     return dt.derive_key(parameters, secret)
 
 
-@lru_cache(maxsize=16)
-def _proven(
-    parameters: dt.Parameters, elements: tuple[int, ...], data: bytes, side: dt.Side, context: bytes
-) -> dt.Answer:
-    """One side's answer to elements, its proof checked. Raises `Untrusted`."""
-    answer = dt.read_answer(parameters, data, side, len(elements))
-    dt.check_half(parameters, elements, answer, context)
-    return answer
-
-
-@lru_cache(maxsize=8)
-def _opened(
-    parameters: dt.Parameters, elements: tuple[int, ...], answers: tuple[dt.Answer, ...]
-) -> list[int] | errors.Untrusted:
-    """Plaintexts, or why there are none although both halves are right."""
-    try:
-        return dt.combine(parameters, elements, answers)
-    except errors.Untrusted as e:
-        return e
-
-
-def _secret(opening: Opening, plaintexts: Sequence[list[int] | errors.Untrusted]) -> bytes:
-    """32 bytes that only those know who know the sums of all keys."""
-    numbers = [
-        [] if isinstance(p, errors.Untrusted) else [m.to_bytes(1024, "big") for m in p] for p in plaintexts
-    ]
-    return encoding.digest(
-        encoding.encode(["hansa/secagg-release/1", opening.federation, opening.round, numbers])
-    )
-
-
 def create(
     *,
     id: int,
@@ -567,4 +515,8 @@ def create(
 ) -> SecAgg:
     """The scheme's end of one party, for the model of the terms. What it seals needs no signature of its own."""
     del sign
+    if terms.tee is not None:
+        from hansa.schemes.inner import Inner
+
+        return Inner(id, private_key, entropy, limits, terms)
     return SecAgg(id, private_key, entropy, limits, terms)
