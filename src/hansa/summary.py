@@ -258,8 +258,11 @@ def privacy_sentence(terms: Terms) -> str:
     """What a participant must know about privacy, in one sentence."""
     noise = "carries no noise" if terms.privacy == "off" else f"carries noise ({terms.privacy})"
     if terms.secagg is not None:
+        name = "secagg" if terms.tee is None else "tee over secagg"
+        if protection(terms) == NO_PROTECTION:
+            name += f", {NO_PROTECTION} of its sums"
         return (
-            "secagg: nobody sees a single update, but a key centre and a server together could open all, and the "
+            f"{name}: nobody sees a single update, but a key centre and a server together could open all, and the "
             f"other members of a sum together that of the last one; the model {noise}, so it may give away training "
             "data; the store and the chain see neither."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hansa.audit import attestations, enclaves, roles, rounds, sums
+from hansa.audit import attestations, deliveries, enclaves, roles, rounds, sums
 from hansa.audit.case import INITIAL, Case
 from hansa.audit.decisions import History, Round
 from hansa.audit.enclaves import Enclaves
@@ -33,7 +33,10 @@ def contents_of(case: Case, history: History) -> Contents:
     if case.terms.secagg is not None:
         case.book.expect(INITIAL, *roles.CHECKS, *sums.CHECKS)
         roles.check_roles(case, history)
-        return Sums(case, history)
+        if case.terms.tee is None:
+            return Sums(case, history)
+        case.book.expect(*attestations.CHECKS)
+        return Sums(case, history, attestations.attestations_of(case, history))
     if case.terms.tee is not None:
         case.book.expect(INITIAL, *attestations.CHECKS, *enclaves.CHECKS)
         return Enclaves(case, history, attestations.attestations_of(case, history))
@@ -43,7 +46,8 @@ def contents_of(case: Case, history: History) -> Contents:
 
 def unproven(terms: Terms, reason: str) -> str:
     """What an audit does not show, for this reason and by the terms' scheme."""
-    return " Nor ".join(filter(None, (reason, enclaves.UNSEEN if terms.tee is not None else "")))
+    unseen = enclaves.UNSEEN if terms.secagg is None else deliveries.UNSEEN
+    return " Nor ".join(filter(None, (reason, unseen if terms.tee is not None else "")))
 
 
 def note_times(round: Round, book: Book) -> None:

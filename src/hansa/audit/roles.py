@@ -87,6 +87,7 @@ def _authors(case: Case, history: History) -> None:
             RecordKind.OPENING: holders,
             RecordKind.READMISSION: holders,
             RecordKind.REFUSAL: holders,
+            RecordKind.DELIVERY: parties.servers,
         }
         if kind not in allowed:
             continue

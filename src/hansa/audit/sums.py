@@ -14,15 +14,17 @@ from hansa import encoding, errors
 from hansa.audit.blobs import KEPT, STORE
 from hansa.audit.case import Case
 from hansa.audit.decisions import History, Round
+from hansa.audit.deliveries import delivered
 from hansa.audit.roles import kind_of, name_of, recorded, state_of
 from hansa.audit.rounds import AGGREGATES, RELEASES
 from hansa.ports import Half, Opened, Summing
-from hansa.protocol import cohorts, secagg
+from hansa.protocol import attested, cohorts, secagg
 from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.events import Ended
 from hansa.protocol.fold import evolve
 from hansa.protocol.secagg import Opening
 from hansa.protocol.state import State
+from hansa.protocol.tee import reader_id
 from hansa.records import Outcome, Phase, RecordKind
 
 UPLOADS, OPENINGS, TOTALS = "uploads checked", "openings", "sums recomputed"
@@ -125,7 +127,11 @@ class Sums:
         return halves
 
     def _check_readers(self, state: State, readers: frozenset[int], digest: bytes) -> None:
-        """Sealed to all of V, and of the last model to who earned it. Raises `Untrusted`."""
+        """Sealed to all of V, of the last model to who earned it too; or to enclaves. Raises `Untrusted`."""
+        if self.case.terms.tee is not None:
+            if readers != {reader_id(host) for host in attested.candidates(self.case.terms, state)}:
+                raise errors.Untrusted("was sealed to others than the enclaves of its round", digest=digest)
+            return
         must, may = state.current.available, set(state.current.available)
         if state.version + 1 == state.parameters.rounds:
             may |= {id for id in state.members if secagg.entitled(self.case.terms, state, id)}
@@ -149,8 +155,17 @@ class Sums:
         if opening is None or not all(halves):
             self.case.gap(OPENED, f"{subject}: its opening or a half of it is not at hand")
             return None
+        if self.case.terms.tee is not None and not secagg.deliveries(self.case.terms, state, state.round):
+            if ended.outcome == Outcome.FINAL:
+                self.case.book.found(OPENED, subject, "is final, and no enclave recorded what it opened")
+            else:
+                self.case.book.note(f"{subject} was burned: no enclave opened its sums")
+            return None
         with self.case.book.attempt(OPENED, subject):
-            opened = self._opened(state, opening, halves)
+            if self.case.terms.tee is None:
+                opened = self._opened(state, opening, halves)
+            else:
+                opened = delivered(self.case, state)
             for text in opened.findings:
                 self.case.book.note(f"{subject}: {text}")
             self.case.book.passed(OPENED)

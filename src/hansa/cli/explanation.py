@@ -47,6 +47,13 @@ def page(terms: Terms, members: int) -> str:
 def _updates(terms: Terms) -> list[tuple[str, str]]:
     """Who sees single updates, the store and the leader in particular."""
     if terms.secagg is not None:
+        where = (
+            "by the members in it" if terms.tee is None else "in a server's enclave, for the round's members"
+        )
+        broken = []
+        if terms.tee is not None:
+            why = f"They are {NO_PROTECTION}." if protection(terms) == NO_PROTECTION else ""
+            broken = [("", f"Who breaks an enclave sees sums, and no single update. {why}".strip())]
         return [
             (
                 "Your update",
@@ -54,8 +61,9 @@ def _updates(terms: Terms) -> list[tuple[str, str]]:
             ),
             (
                 "",
-                f"A sum has at least {terms.training.min_members} of them, and is opened by the members in it.",
+                f"A sum has at least {terms.training.min_members} of them, and is opened {where}.",
             ),
+            *broken,
             ("", "A key centre and a server together could open every single update, now or later."),
             ("", "The other members of a sum, all together, could compute yours."),
             ("", "Sum and model can give away training data too."),
@@ -111,15 +119,16 @@ def _in_enclaves(terms: Terms) -> list[tuple[str, str]]:
 
 
 def _on_chain(terms: Terms) -> tuple[str, ...]:
+    found: tuple[str, ...] = ON_CHAIN
     if terms.tee is not None:
-        return *ON_CHAIN, "SHA-256 of what each enclave's quote proved, and who vouched for it"
+        found = *found, "SHA-256 of what each enclave's quote proved, and who vouched for it"
     if terms.secagg is not None:
-        return *ON_CHAIN, "SHA-256 of keys, certificates, openings and halves; whose sums were refused"
-    return ON_CHAIN
+        found = *found, "SHA-256 of keys, certificates, openings and halves; whose sums were refused"
+    return found
 
 
 def _readers(terms: Terms) -> str:
-    if terms.secagg is not None:
+    if terms.secagg is not None and terms.tee is None:
         return "of each round is opened by those in its sum; others ask for it, as often as the terms say."
     return "of each round is sealed to the members of that round."
 
@@ -150,7 +159,7 @@ def _noise(terms: Terms) -> str:
 
 def _protection(terms: Terms) -> str:
     if terms.selection.rule == "none":
-        where = " in the enclave" if terms.tee is not None else ""
+        where = " in the enclave" if terms.tee is not None and terms.secagg is None else ""
         return f"no update is judged; {terms.aggregation.rule}{where} alone limits what one can do."
     return (
         f"members judge each other's updates on their own data ({terms.selection.rule} by "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hansa import errors
 from hansa.cli.connection import KeyFile, Name, Open, RpcUrl, StoreUrl
 from hansa.cli.keys import PasswordFile
-from hansa.cli.node import LOOK, Health, Home, JsonLogs, Look, Relay, Work, check_role, serve
+from hansa.cli.node import LOOK, Health, Home, JsonLogs, Look, Relay, Work, check_role, loader_of, serve
 from hansa.records import Role
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _command(role: Role, text: str) -> Callable[..., None]:
         password_file: PasswordFile = None,
     ) -> None:
         work = Work(name, rpc, store, key, password_file, home, look, relay, health, json_logs)
-        serve(work, lambda it, id: _trainer(it, id, role))
+        serve(work, lambda it, id: _trainer(it, id, role), loader_of)
 
     command.__doc__ = text
     return command
@@ -67,7 +67,7 @@ server = _command(
     """Be a parameter server of scheme secagg: add up masked updates, give the server's half once a round.
 
     The first one to join answers at once, the others when it does not. It sees ciphertexts and masked updates only:
-    no update, no sum, no model.
+    no update, no sum, no model. Where the terms say [tee] inner = "secagg", it runs an enclave that opens the sums.
 
     SIGTERM and Ctrl-C end it after the current step; started again, it goes on from its journal.
     """,

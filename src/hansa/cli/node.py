@@ -90,7 +90,7 @@ def node(
     store do not answer, it waits for them.
     """
     work = Work(name, rpc, store, key, password_file, home, look, relay, health, json_logs)
-    serve(work, lambda it, id: _trainer(it, app, data, id), _loader)
+    serve(work, lambda it, id: _trainer(it, app, data, id), loader_of)
 
 
 def serve(
@@ -172,8 +172,8 @@ def _trainer(it: Open, app: Path, data: Path | None, id: int) -> Trainer:
     return member.trainer_of(it.federation, app, data, id)
 
 
-def _loader(it: Open, id: int) -> Loader | None:
-    """How a member with a seat runs its enclave under scheme tee; it was tried. Raises `Misconfigured`."""
+def loader_of(it: Open, id: int) -> Loader | None:
+    """How whoever has a seat runs its enclave under scheme tee; it was tried. Raises `Misconfigured`."""
     from hansa import loading
     from hansa.protocol.attested import protection
 

@@ -215,7 +215,7 @@ def _add_set_up(table: Any, reading: Reading) -> None:
     terms = reading.terms
     absent = awaiting.missing(terms, reading.view.state)
     if absent:
-        whom = "members with a seat" if terms.tee is not None else "key centres and servers of the terms"
+        whom = "members with a seat" if terms.secagg is None else "key centres and servers of the terms"
         table.add_row("", f"for {whom} to join: {', '.join(absent)}")
     if awaited := _awaited(reading):
         table.add_row("", f"for {awaited}")

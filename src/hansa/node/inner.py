@@ -100,6 +100,9 @@ class Inner(Enclosed):
             delivery.manifest, host, said.result, self.blobs.get(said.sealed), self.blobs.get
         )
 
+    def _readers(self, state: State) -> Mapping[int, bytes]:
+        return secagg.readers(state)
+
     def _published(self, state: State) -> bytes:
         """The model that stands, as its contributors released it. Raises `Unavailable`, `Untrusted`."""
         return model_of(cast(Delegating, self.world.scheme), self.terms, state, self.id, self.blobs.get)

@@ -105,7 +105,7 @@ class Models:
 
     def _welcomed(self, state: State) -> bytes:
         """The model that stands, from whoever sealed it to this round: its digest proves it. Raises `Unavailable`."""
-        readers = state.current.readers
+        readers = self._readers(state)
         for key in self.world.store.list(_welcomes(state)):
             author = key.rsplit("/", 1)[-1]
             if not (author.isascii() and author.isdigit() and len(author) < 5 and int(author) in readers):
@@ -138,6 +138,10 @@ class Models:
         if encoding.digest(data) != digest:
             raise errors.Untrusted("the released model is not the one that was proposed", digest=digest)
         return data
+
+    def _readers(self, state: State) -> Mapping[int, bytes]:
+        """To whom the model that stands is sealed in the running round."""
+        return state.current.readers
 
     def _published(self, state: State) -> bytes:
         """The model that stands, as its leader released it. Raises `Unavailable`, `Untrusted`."""

@@ -299,7 +299,7 @@ def manifest(terms: Terms, state: State, known: Mapping[int, Candidate]) -> Mani
 
     Where sums are opened that is fixed when the opening is accepted.
     """
-    entries = []
+    entries, opens = [], state.parameters.opens
     for id in sorted(state.current.selected):
         commit = state.current.commits[id]
         timestamp, millis, examples = unpack_meta(commit.meta)
@@ -313,8 +313,8 @@ def manifest(terms: Terms, state: State, known: Mapping[int, Candidate]) -> Mani
         base=state.model,
         candidates=tuple((host, known[host].seal_key) for host in sorted(known)),
         entries=tuple(entries),
-        readers=tuple(sorted(state.current.readers.items())),
-        summed=_summed(terms, state) if state.parameters.opens else None,
+        readers=tuple(sorted((secagg.readers(state) if opens else state.current.readers).items())),
+        summed=_summed(terms, state) if opens else None,
     )
 
 

@@ -1,13 +1,14 @@
 """Whom a federation waits for, beyond the messages of a round: for status and for a node's log.
 
-What is below is for `secagg`; that of `tee` is in `unattested`, and other schemes wait for nothing else.
+What is below is for `secagg`; that of `tee` is in `unattested`; with `tee.inner` both count. Other schemes wait for
+nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hansa.protocol import secagg, unattested
+from hansa.protocol import attested, secagg, unattested
 from hansa.protocol.history import names_of
 from hansa.protocol.opening_plan import PATIENCE
 from hansa.protocol.plan import elapsed
@@ -15,40 +16,41 @@ from hansa.protocol.secagg import Parties
 from hansa.protocol.state import State
 from hansa.records import Phase, RecordKind, Role, Terms
 
-KEY_HALF, SERVER_HALF = "key half", "server half"
-ANY_OF = frozenset({KEY_HALF, SERVER_HALF, "certificates"})
+KEY_HALF, SERVER_HALF, OPENED = "key half", "server half", "opened sums"
+ANY_OF = frozenset({KEY_HALF, SERVER_HALF, OPENED, "certificates"})
 """Kinds that one of those named brings, whoever is first."""
+
+READY = "ready: waiting for the owner to start the first round"
 
 
 def missing(terms: Terms, state: State) -> tuple[str, ...]:
     """Addresses of key centres, servers and hosts that the terms name, and that have not joined."""
-    if terms.tee is not None:
-        return unattested.missing(terms, state)
     if terms.secagg is None:
-        return ()
+        return () if terms.tee is None else unattested.missing(terms, state)
     named = (*secagg.secagg_of(terms).key_centres, *terms.govern.seats)
     return tuple(a for a in named if bytes.fromhex(a.removeprefix("0x")) not in state.ids)
 
 
 def awaited(terms: Terms, state: State) -> dict[str, frozenset[int]]:
     """Kind of record -> ids that owe it; of kinds in `ANY_OF` one of them does."""
-    if terms.tee is not None:
-        return unattested.awaited(terms, state)
-    if terms.secagg is None:
-        return {}
+    enclaves = {} if terms.tee is None else unattested.awaited(terms, state)
+    if terms.secagg is None or state.phase is Phase.STOPPED:
+        return enclaves
     found = secagg.parties(terms, state)
-    if state.phase is Phase.STOPPED:
-        return {}
     if secagg.setup(state, found) is None:
-        return {"parameters": frozenset(found.centres[:1])} if secagg.complete(terms, state) else {}
-    owed = {
+        owes = {"parameters": frozenset(found.centres[:1])} if secagg.complete(terms, state) else {}
+        return enclaves | owes
+    owed = enclaves | {
         "public key": frozenset(
             i for i in _members(state) if secagg.latest(state, RecordKind.KEY, i) is None
         ),
         "certificates": frozenset(found.centres if secagg.uncertified(state, found) else ()),
     }
     if state.phase is Phase.OPEN:
-        owed |= {kind: frozenset(group) for kind, group in _halves(state, found)}
+        halves = {kind: frozenset(group) for kind, group in _halves(state, found)}
+        owed |= halves
+        if terms.tee and not halves and not secagg.deliveries(terms, state, state.round):
+            owed[OPENED] = frozenset(attested.candidates(terms, state))
     return {kind: ids for kind, ids in owed.items() if ids}
 
 
@@ -74,10 +76,13 @@ def remarks(terms: Terms, state: State, id: int) -> Iterator[str]:
 
 def sentence(terms: Terms, state: State, id: int, now: int) -> str:
     """What the node of this id waits for, if it is another party's turn; else empty."""
-    if terms.tee is not None:
-        return unattested.sentence(terms, state, id)
-    if terms.secagg is None:
-        return ""
+    keys = "" if terms.secagg is None else _of_sums(terms, state, id, now)
+    enclaves = "" if terms.tee is None else unattested.sentence(terms, state, id)
+    # Who is ready in one respect may still wait in the other.
+    return next((text for text in (keys, enclaves) if text and not text.startswith(READY)), enclaves or keys)
+
+
+def _of_sums(terms: Terms, state: State, id: int, now: int) -> str:
     found, names = secagg.parties(terms, state), names_of(state)
     if secagg.setup(state, found) is None:
         absent = missing(terms, state)
@@ -90,7 +95,7 @@ def sentence(terms: Terms, state: State, id: int, now: int) -> str:
             )
         return f"waiting for {names[found.centres[0]]} to make the parameters"
     if state.phase is Phase.IDLE and id not in secagg.uncertified(state, found):
-        return "ready: waiting for the owner to start the first round"
+        return READY
     if state.members[id].role is Role.MEMBER:
         own = "; ".join(_own(terms, state, found, id))
         if own:

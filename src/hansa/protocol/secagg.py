@@ -128,6 +128,11 @@ def readmissions(state: State, member: int, group: Iterable[int]) -> Mapping[int
     return _recorded(state, state.model_round, about(RecordKind.READMISSION, member), group)
 
 
+def readers(state: State) -> Mapping[int, bytes]:
+    """To whom enclaves and members seal what was opened: the readers of the running round that are no servers."""
+    return {id: key for id, key in state.current.readers.items() if state.members[id].member}
+
+
 def deliveries(terms: Terms, state: State, round: int) -> Mapping[int, bytes]:
     """Digests of what enclaves opened in a round, by their hosts."""
     return _recorded(state, round, RecordKind.DELIVERY, parties(terms, state).servers)
@@ -198,7 +203,7 @@ def opens(terms: Terms, state: State, id: int) -> bool:
     What an enclave opened all readers of its round can.
     """
     if terms.tee is not None:
-        return id in state.model_readers
+        return id in state.model_readers and state.members[id].member
     if id in state.model_set:
         return True
     found, rounds = parties(terms, state), state.contributed.get(id, (0, 0))[0]

@@ -67,7 +67,7 @@ def _before(state: State, id: int) -> str:
     if few := _too_few(state):
         return few
     if not attested.hosts(state):
-        return "waiting for members with a seat to join: they run the enclaves"
+        return "waiting for those with a seat to join: they run the enclaves"
     return f"no enclave is attested yet; {_owed(state)}"
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from hansa import encoding, errors
 from hansa.crypto import sealing
-from hansa.ports import Entropy, Fetch, Opened, Sealed
-from hansa.protocol.contexts import readers_digest, sums_context
+from hansa.ports import Entropy, Fetch, Half, Opened, Sealed
+from hansa.protocol import secagg
+from hansa.protocol.contexts import model_context, readers_digest, sums_context
 from hansa.protocol.state import State
 from hansa.protocol.tee import Manifest, readers_of
 from hansa.records import Limits, Terms
@@ -33,14 +34,24 @@ class Inner(SecAgg):
             return super().references(blob)
 
     def release(self, state: State, version: int, checkpoint: bytes) -> Sealed:
-        """A model sealed to the readers of the running round."""
-        return self._grants.release(state, version, checkpoint)
+        """A model sealed to the members that read in the running round."""
+        context, readers = model_context(state.domain, version, self._id), secagg.readers(state)
+        return self._grants.seal(state.domain, readers, checkpoint, context, f"model/{version}")
 
     def open_release(
         self, domain: bytes, readers: Readers, author: int, version: int, blob: bytes, fetch: Fetch
     ) -> bytes:
         """Canonical bytes of a model that `author` released to `readers`. Raises `Untrusted`."""
         return self._grants.open_release(domain, readers, author, version, blob, fetch)
+
+    def check_half(self, state: State, round: int, half: Half) -> frozenset[int]:
+        """Which enclaves can open a half, as `tee.reader_id` numbers them; no member can. Raises `Untrusted`."""
+        wrapped = super().check_half(state, round, half)
+        if wrapped:
+            raise errors.Untrusted("is sealed to members too", digest=encoding.digest(half.blob))
+        grant = self._read_half(state, half.blob, self._side(state, half.author)).grant
+        group = self._parties(state).colleagues(half.author)
+        return frozenset(sealing.read_grant(grant).readers) - frozenset(group)
 
     def masked(self, state: State, fetch: Fetch) -> tuple[bytes | memoryview, ...]:
         """For each cohort the sum of its masked updates; empty where nothing is masked. Raises `Untrusted`."""
