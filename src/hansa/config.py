@@ -288,8 +288,8 @@ def _choose(written: dict[str, Any]) -> None:
         )
     _put(written, under, scheme)
     tee = written.get("tee")
-    if scheme == "tee" and isinstance(tee, dict) and tee.get("inner"):
-        _put(written, under, tee["inner"])
+    if scheme == "tee" and isinstance(tee, dict) and tee.get("inner") == "secagg":
+        _put(written, under, "secagg")
 
 
 def _put(written: dict[str, Any], under: dict[str, Any], scheme: Any) -> None:

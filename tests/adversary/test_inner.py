@@ -400,6 +400,10 @@ def test_a_newcomer_gets_the_model_sealed_when_its_first_round_opens(federation:
     made.run(1500)
     assert made.state.version == 6
     assert 6 in made.state.model_set
+    assert made.store.list(f"welcome/{made.state.domain.hex()}")
+    # It was sealed to members only: the server reads no model, whoever releases it.
+    with pytest.raises((errors.Unavailable, errors.Untrusted)):
+        part(made, 4).standing(made.state)
 
 
 def test_a_reader_of_the_last_round_reads_the_last_model_from_the_store(federation: Make) -> None:

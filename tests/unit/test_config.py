@@ -72,6 +72,19 @@ def test_durations(tmp_path: Path, text: str, seconds: int) -> None:
     assert file.draft.training.deadline == seconds
 
 
+def test_with_an_inner_scheme_its_table_comes_after_that_of_the_scheme() -> None:
+    digits = Path(__file__).parents[2] / "examples" / "digits"
+    draft = load_federation(digits, ["federation.scheme=tee", "tee.inner=secagg"]).draft
+    assert draft.governance is Governance.SERVER
+    assert (draft.aggregation.rule, draft.aggregation.weight_cap) == ("clipped-mean", 1)
+    assert draft.tee is not None
+    assert (draft.tee.inner, draft.tee.accept.root) == ("secagg", "simulation")
+    assert draft.secagg is not None
+    assert draft.secagg.key_centres == ("k0",)
+    alone = load_federation(digits, ["federation.scheme=tee"]).draft
+    assert (alone.governance, alone.secagg) == (Governance.COMMITTEE, None)
+
+
 def test_overrides_reach_any_depth_and_take_bare_text(tmp_path: Path) -> None:
     changes = [
         "training.rounds=3",
@@ -123,6 +136,7 @@ def test_overrides_reach_any_depth_and_take_bare_text(tmp_path: Path) -> None:
         ("rounds=3", "--set rounds=3: not of the form"),
         ("training.rounds.x=3", "--set training.rounds.x=3: rounds is a value, not a table"),
         ("training.gamma=nan", "[training] gamma"),
+        ("tee.inner=mpc", "[tee] inner"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(tmp_path: Path, override: str, message: str | None) -> None:

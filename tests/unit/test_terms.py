@@ -59,6 +59,17 @@ TEE = replace(
 )
 
 
+INNER = replace(
+    SUM,
+    scheme="tee",
+    tee=Tee(accept=Accept(root="intel", enclaves=("ab" * 32,)), inner="secagg"),
+    governance=Governance.SERVER,
+    secagg=SecAgg(),
+    aggregation=AggregationTerms(weight_cap=1),
+    govern=GovernanceTerms("vote", seats=("s0", "s1")),
+)
+
+
 def rule(name: str, malicious: int = 0) -> AggregationTerms:
     return AggregationTerms(rule=name, malicious=malicious)
 
@@ -98,6 +109,11 @@ def rule(name: str, malicious: int = 0) -> AggregationTerms:
         (replace(DRAFT, scheme="mpc"), "[federation] scheme", '"mpc" is not offered'),
         (replace(DRAFT, scheme="tee"), "[selection] rule", "shows none to members"),
         (replace(TEE, training=LATE), "[training] mode", "one fixed set a round"),
+        (replace(INNER, training=LATE), "[training] mode", "opens one fixed set"),
+        (replace(INNER, aggregation=rule("krum")), "[aggregation] rule", "only their sum"),
+        (replace(INNER, governance=Governance.COMMITTEE), "[federation] governance", "one half of every"),
+        (replace(INNER, tee=replace(INNER.tee, max_norm=1.0)), "[tee] max_norm", "can measure no update"),
+        (replace(INNER, tee=replace(INNER.tee, max_candidates=1)), "[governance] committee", "2 seats"),
         (
             replace(TEE, governance=Governance.PEERS),
             "[federation] governance",
@@ -234,3 +250,10 @@ def test_other_bytes_are_refused(message: str, value: object) -> None:
 def test_bytes_that_are_not_canonical_are_refused() -> None:
     with pytest.raises(errors.Untrusted):
         decode_terms(encoding.encode(whole()) + b"\0")
+
+
+def test_sums_in_enclaves_are_opened_and_precommitted_as_under_secagg() -> None:
+    assert conflicts(INNER) == ()
+    found = parameters(whole(INNER))
+    assert (found.opens, found.precommit) == (True, True)
+    assert parameters(whole(TEE)).opens is False

@@ -123,6 +123,7 @@ def total(
     count: int,
     length: int,
     threads: int = 1,
+    kernel: kahe.Kernel | None = None,
 ) -> Total:
     """The sum of `count` updates out of the round's `members`; `wire`: that of the masked ones. Raises `Untrusted`."""
     if isinstance(numbers, errors.Untrusted):
@@ -130,7 +131,8 @@ def total(
     key = dt.unpack_sum(packing(options, parameters, members), numbers, fields(options, length), count)
     if not masked(options):
         return key
-    return kahe.unmask(mask(options, members), seed, key, wire, length, count, threads=threads)
+    drawn = mask(options, members)
+    return kahe.unmask(drawn, seed, key, wire, length, count, threads=threads, kernel=kernel)
 
 
 def secret(opening: Opening, found: Plaintexts) -> bytes:
