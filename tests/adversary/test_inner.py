@@ -25,6 +25,7 @@ from hansa.protocol import attested, secagg, tee
 from hansa.protocol.model import to_arrays
 from hansa.protocol.tee import Manifest
 from hansa.records import AggregationTerms, GovernanceTerms, Phase, RecordKind, SelectionTerms, Training
+from hansa.stores import objects
 
 FIRST, STANDBY, CENTRE = 5, 6, 7
 """Ids of two servers and a key centre after five members."""
@@ -416,4 +417,17 @@ def test_a_reader_of_the_last_round_reads_the_last_model_from_the_store(federati
     assert 4 not in made.state.model_set
     assert secagg.opens(made.terms, made.state, 4)
     fresh = tiny.moved(gone)
+    assert fresh.openings.standing(made.state).digest == made.state.model
+
+
+def test_old_rounds_are_forgotten_and_what_opens_the_standing_model_is_kept(federation: Make) -> None:
+    made = federation(5, rounds=6, retain_rounds=1)
+    until_final(made, 1)
+    (first,) = secagg.deliveries(made.terms, made.state, 1).values()
+    sealed = attested.sealed_digest(made.store.get(first, limit=1 << 20))
+    made.run()
+    assert any([n.step() for n in made.nodes]), "the last model is released"
+    assert not made.store.has(first)
+    assert not made.store.has(sealed)
+    fresh = tiny.moved(made.nodes[0], kept=objects.create("memory:///"))
     assert fresh.openings.standing(made.state).digest == made.state.model
