@@ -431,3 +431,18 @@ def test_old_rounds_are_forgotten_and_what_opens_the_standing_model_is_kept(fede
     assert not made.store.has(sealed)
     fresh = tiny.moved(made.nodes[0], kept=objects.create("memory:///"))
     assert fresh.openings.standing(made.state).digest == made.state.model
+
+
+def test_what_opens_the_standing_model_outlasts_rounds_that_fail(federation: Make) -> None:
+    made = federation(5, rounds=6, retain_rounds=1)
+    until_final(made, 1)
+    (digest,) = secagg.deliveries(made.terms, made.state, 1).values()
+    sealed = attested.sealed_digest(made.store.get(digest, limit=1 << 20))
+    made.nodes = [n for n in made.nodes if n.me.id > 2]
+    while made.state.round < 4:
+        assert made.advance()
+    for _ in range(2):
+        made.advance()
+    assert made.state.version == 1
+    assert made.store.has(digest)
+    assert made.store.has(sealed)
