@@ -81,7 +81,9 @@ class Attestations:
         (kind, _), event = kind_of(noted), noted.event
         member = state_of(self.history, noted.running).members[event.id]
         own = kind == RecordKind.VOUCHER or (member.seated and _host(noted) == event.id)
-        if own and member.role is Role.MEMBER and _host(noted) is not None:
+        # Where sums are opened servers run the enclaves.
+        hosts = kind == RecordKind.ATTESTATION and self.case.terms.secagg is not None
+        if own and member.role is (Role.SERVER if hosts else Role.MEMBER) and _host(noted) is not None:
             self.case.book.passed(ROLES)
             return True
         what = f"recorded {RecordKind(kind).name} for round {event.round}, which is not its part"

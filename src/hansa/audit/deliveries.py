@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from hansa import encoding, errors
+from hansa.audit.attestations import Attestations
 from hansa.audit.blobs import KEPT, STORE
 from hansa.audit.case import Case
 from hansa.ports import Delegating, Opened, Scheme
@@ -13,14 +14,19 @@ from hansa.protocol.attested import Candidate, Delivery
 from hansa.protocol.state import State
 from hansa.protocol.tee import readers_of
 
+UNSEEN = (
+    "whether the sums are those under the masks. Enclaves alone put the halves together; that they ran the program of "
+    "the terms is what their quotes say."
+)
 
-def delivered(case: Case, state: State) -> Opened:
+
+def delivered(case: Case, attestations: Attestations, state: State) -> Opened:
     """The sums that the enclaves of a round opened; all deliveries must hold, and give the same.
 
     Raises `Unavailable` when there is none, or no reader's key is at hand; `Untrusted`.
     """
     found: Opened | None = None
-    known = _candidates(case, state)
+    known = _candidates(case, attestations, state)
     results = set()
     for host, digest in sorted(secagg.deliveries(case.terms, state, state.round).items()):
         subject = f"delivery of round {state.round} by {host}"
@@ -47,11 +53,11 @@ def _opened(case: Case, delivery: Delivery, host: int) -> Opened:
     return case.keys.first(readers_of(delivery.manifest), opened_by)
 
 
-def _candidates(case: Case, state: State) -> dict[int, Candidate]:
-    """The round's enclaves as their attestations name them; quorums of members verified their quotes."""
+def _candidates(case: Case, attestations: Attestations, state: State) -> dict[int, Candidate]:
+    """The round's enclaves as their attestations name them, which must hold."""
     known = {}
     for host, digest in attested.candidates(case.terms, state).items():
-        case.blobs.require(digest, f"attestation of {host}", STORE, KEPT)
+        attestations.candidate(state, host, digest)
         data = case.blobs.get(digest)
         known[host], statement = attested.candidate(host, data)
         if statement.federation != state.domain:

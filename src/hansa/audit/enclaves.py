@@ -110,7 +110,7 @@ class Enclaves:
             proposed = list(self._proposed(state))
             sets = {delivery.manifest.digest for delivery in proposed}
             if known and state.current.selected:
-                sets.add(attested.manifest(state, known).digest)
+                sets.add(attested.manifest(self.case.terms, state, known).digest)
             left = self.case.blobs.named(f"manifests/{state.domain.hex()}/{state.round}", SIGNATURE_BYTES)
             for seat in attested.rosters(state)[-1].seats:
                 stored = left.get(str(seat.id), b"")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from hansa import encoding, errors
+from hansa.audit.attestations import Attestations
 from hansa.audit.blobs import KEPT, STORE
 from hansa.audit.case import Case
 from hansa.audit.decisions import History, Round
@@ -42,6 +43,7 @@ class Sums:
 
     case: Case
     history: History
+    attestations: Attestations | None = None
     model: Checkpoint | None = field(default=None)
     _own: dict[int, bytes] = field(default_factory=dict)
 
@@ -162,10 +164,10 @@ class Sums:
                 self.case.book.note(f"{subject} was burned: no enclave opened its sums")
             return None
         with self.case.book.attempt(OPENED, subject):
-            if self.case.terms.tee is None:
+            if self.attestations is None:
                 opened = self._opened(state, opening, halves)
             else:
-                opened = delivered(self.case, state)
+                opened = delivered(self.case, self.attestations, state)
             for text in opened.findings:
                 self.case.book.note(f"{subject}: {text}")
             self.case.book.passed(OPENED)

@@ -118,7 +118,7 @@ class Retention:
         live, kept, limit = set[bytes](), self._world.kept, self._world.limits.blob
         for host, digest in secagg.deliveries(self._terms, state, state.model_round).items():
             try:
-                sealed = attested.sealed_digest(kept.get(digest, limit=limit))
+                sealed = sealed_digest(self._terms, kept.get(digest, limit=limit))
                 live |= {sealed, *self._world.scheme.references(kept.get(sealed, limit=limit))}
             except (errors.Unavailable, errors.Untrusted):
                 if host == self._id:
