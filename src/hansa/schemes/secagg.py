@@ -234,7 +234,7 @@ class SecAgg:
             answer = dt.raise_to_half(parameters, elements, half, context, draws)
             body.append([data, dt.write_answer(parameters, answer)])
         data = encoding.encode(body)
-        return self._seal_half(state, opening, half.side, data, readers, enclaves, fetch)
+        return self._seal_half(state, opening, half.side, data, readers, fetch, enclaves)
 
     def _seal_half(
         self,
@@ -243,8 +243,8 @@ class SecAgg:
         side: dt.Side,
         body: bytes,
         readers: frozenset[int],
-        enclaves: Mapping[int, bytes],
         fetch: Fetch,
+        enclaves: Mapping[int, bytes] = NOBODY,
     ) -> bytes:
         draws = self._draws(f"seal-half/{state.round}")
         name = secagg.name_of(opening)
