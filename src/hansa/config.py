@@ -293,10 +293,13 @@ def _choose(written: dict[str, Any]) -> None:
 
 
 def _put(written: dict[str, Any], under: dict[str, Any], scheme: Any) -> None:
-    for section, table in under.get(scheme, {}).items():
+    chosen = under.get(scheme, {}) if isinstance(scheme, str) else {}
+    for section, table in chosen.items():
         if not isinstance(table, dict):
             raise errors.Misconfigured(f"{FILE}: [under.{scheme}] {section}: is a value, not a table")
-        written[section] = {**written.get(section, {}), **table}
+        above = written.get(section, {})
+        # What is no table above is reported when the whole is checked.
+        written[section] = {**above, **table} if isinstance(above, dict) else above
 
 
 def _pairs(values: Mapping[str, Record]) -> tuple[tuple[str, Record], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,24 @@ def test_with_an_inner_scheme_its_table_comes_after_that_of_the_scheme() -> None
     assert draft.secagg.key_centres == ("k0",)
     alone = load_federation(digits, ["federation.scheme=tee"]).draft
     assert (alone.governance, alone.secagg) == (Governance.COMMITTEE, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[federation]\nscheme = ["secagg"]\n[under.secagg]\n', "[federation] scheme"),
+        ('[federation]\nscheme = "secagg"\n[under.plain]\n', "[under]: holds tables named by schemes"),
+        (
+            '[federation]\nscheme = "secagg"\n[under.secagg]\ntraining = 3\n',
+            "training: is a value, not a table",
+        ),
+        ('training = 3\n[federation]\nscheme = "secagg"\n[under.secagg.training]\nrounds = 2\n', "training"),
+    ],
+)
+def test_tables_of_schemes_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "federation.toml").write_text(text)
+    with pytest.raises(errors.Misconfigured, match=re.escape(message)):
+        load_federation(tmp_path)
 
 
 def test_overrides_reach_any_depth_and_take_bare_text(tmp_path: Path) -> None:
