@@ -112,20 +112,17 @@ def test_a_grant_that_leaves_readers_out_keeps_the_update_out():
     """Some verifiers get the blob and no key to it: for them it is as good as missing."""
     made = tiny(selection=ALL, training=ONCE)
     made.until(Phase.COMMIT)
-    scheme = made.nodes[BAD].world.scheme
-    own = scheme._own_grant
+    grants = made.nodes[BAD].world.scheme._grants
+    own, digest = grants._own_grant, grants._digest
 
-    def partial(state):
-        readers = {i: k if i in (BAD, 4) else bytes(32) for i, k in state.current.readers.items()}
-        current = replace(state.current, readers=readers)
-        digest = scheme._digest
-        scheme._digest = lambda _: digest(state.current.readers)
+    def partial(domain, readers):
+        grants._digest = lambda _: digest(readers)
         try:
-            return own(replace(state, current=current))
+            return own(domain, {i: k if i in (BAD, 4) else bytes(32) for i, k in readers.items()})
         finally:
-            scheme._digest = digest
+            grants._digest = digest
 
-    scheme._own_grant = partial
+    grants._own_grant = partial
     made.run()
     assert available(made) == [frozenset({0, 1, 3, 4})]
     assert faults(made, BAD) == [Fault.WITHHELD_BLOB]

@@ -128,3 +128,14 @@ def test_a_committee_is_drawn_without_repetition_among_revealers():
     assert sizes == {3: 50}
     few = federation(Governance.HYBRID, dict.fromkeys(range(8), 10), revealed=frozenset({6, 7}))
     assert election.draw_committee(few, bytes(32)) == {6, 7}
+
+
+def test_who_was_tried_and_left_the_pool_counts_as_tried_no_more() -> None:
+    """As the contract has it: back in the pool, such a leader may be chosen again."""
+    weights = dict.fromkeys(range(4), 100)
+    state = federation(Governance.PEERS, weights, tried=frozenset({0, 1}), revealed=frozenset({1, 2, 3}))
+    chosen = election.choose_leader(state, 1)
+    assert chosen is not None
+    leader, tried = chosen
+    assert leader in {2, 3}
+    assert tried == {1, leader}

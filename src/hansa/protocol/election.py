@@ -89,11 +89,14 @@ def leader_pool(state: State) -> frozenset[int]:
 
 
 def choose_leader(state: State, attempt: int) -> tuple[int, frozenset[int]] | None:
-    """The leader of an attempt and the set of those tried with it; None when nobody may lead."""
+    """The leader of an attempt and the set of those tried with it; None when nobody may lead.
+
+    Who left the pool meanwhile no longer counts as tried.
+    """
     pool = leader_pool(state)
     if not pool:
         return None
-    tried = state.current.tried
+    tried = state.current.tried & pool
     left = pool - tried
     if not left:
         tried, left = frozenset(), pool
