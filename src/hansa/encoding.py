@@ -151,8 +151,3 @@ def message_bytes(domain: bytes, name: str, *values: Any) -> bytes:
 def message_hash(domain: bytes, name: str, *values: Any) -> bytes:
     """The 32 bytes that a member signs for message `name` (EIP-712)."""
     return keccak(message_bytes(domain, name, *values))
-
-
-def federation_id(chain_id: int, contract: bytes, terms: bytes) -> bytes:
-    """Name of a federation: binds chain, contract and terms. Equals the EIP-712 domain separator."""
-    return domain_separator(chain_id, contract, terms)

@@ -158,3 +158,8 @@ class Place:
     def trains(self, federation: str, id: int) -> Popen[str]:
         """The node of a member, with its rows."""
         return self.node(federation, id, data=self.folder / f"m{id}.npz")
+
+    def holder(self, command: str, federation: str, id: int) -> Popen[str]:
+        """`hansa kgc` or `hansa server` in a process of its own."""
+        words = self.words(command, federation, key=id, home=self.folder / f"home{id}", look=0.1)
+        return Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

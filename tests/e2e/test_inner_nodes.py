@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
-from place import PROGRAM, Place, terms
+from place import Place, terms
 from safetensors.numpy import load_file
 from tests import anvil
 
@@ -54,12 +52,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, url, len(MEMBERS + SERVERS) + 1, agreed)
 
 
-def at_work(place: Place, command: str, federation: str, id: int) -> Popen[str]:
-    """`hansa kgc` or `hansa server` in a process of its own."""
-    words = place.words(command, federation, key=id, home=place.folder / f"home{id}", look=0.2)
-    return Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def test_a_standby_server_s_enclave_opens_the_sums_when_the_first_is_gone(place: Place) -> None:
     federation = place.say("deploy", place.folder / "app")
     place.say("invite", federation, *place.addresses)
@@ -69,8 +61,8 @@ def test_a_standby_server_s_enclave_opens_the_sums_when_the_first_is_gone(place:
         place.say("join", federation, "--yes", key=i, role="server")
     place.say("join", federation, "--yes", key=CENTRE, role="key-centre")
 
-    nodes = {CENTRE: at_work(place, "kgc", federation, CENTRE)}
-    nodes |= {i: at_work(place, "server", federation, i) for i in SERVERS}
+    nodes = {CENTRE: place.holder("kgc", federation, CENTRE)}
+    nodes |= {i: place.holder("server", federation, i) for i in SERVERS}
     nodes |= {i: place.trains(federation, i) for i in MEMBERS}
     parties = secagg.Parties((CENTRE,), SERVERS)
     try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
-from place import PROGRAM, Place, terms
+from place import Place, terms
 from safetensors.numpy import load_file
 from tests import anvil
 
@@ -56,12 +54,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, url, len(MEMBERS + SERVERS + CENTRES), agreed)
 
 
-def at_work(place: Place, command: str, federation: str, id: int) -> Popen[str]:
-    """`hansa kgc` or `hansa server` in a process of its own."""
-    words = place.words(command, federation, key=id, home=place.folder / f"home{id}", look=0.1)
-    return Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def test_standbys_take_over_and_only_contributors_export(place: Place) -> None:
     federation = place.say("deploy", place.folder / "app")
     place.say("invite", federation, *place.addresses)
@@ -75,8 +67,8 @@ def test_standbys_take_over_and_only_contributors_export(place: Place) -> None:
     for i in CENTRES:
         place.say("join", federation, "--yes", key=i, role="key-centre")
 
-    nodes = {i: at_work(place, "kgc", federation, i) for i in CENTRES}
-    nodes |= {i: at_work(place, "server", federation, i) for i in SERVERS}
+    nodes = {i: place.holder("kgc", federation, i) for i in CENTRES}
+    nodes |= {i: place.holder("server", federation, i) for i in SERVERS}
     nodes |= {i: place.trains(federation, i) for i in MEMBERS}
     try:
         place.until(

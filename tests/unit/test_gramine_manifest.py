@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 
 from hansa.enclave import __main__ as program
@@ -16,7 +17,6 @@ TEMPLATE = Path(__file__).parents[2] / "deploy" / "gramine" / "hansa-enclave.man
 
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
-    jinja2 = pytest.importorskip("jinja2")
     rendered = jinja2.Template(TEMPLATE.read_text(), undefined=jinja2.StrictUndefined).render(
         gramine=SimpleNamespace(libos="/gramine/libsysdb.so", runtimedir=lambda: "/gramine/lib"),
         python=SimpleNamespace(get_sys_path=lambda _: [Path(__file__).parent, Path(__file__)]),

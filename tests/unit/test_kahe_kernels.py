@@ -11,12 +11,11 @@ from tests.unit.test_kahe import PUBLIC, entropy_of, values_of
 
 from hansa.crypto import kahe
 from hansa.crypto.kahe import kernel as kernel_choice
-from hansa.crypto.kahe import kernel_numpy
+from hansa.crypto.kahe import kernel_numba, kernel_numpy
 from hansa.crypto.kahe.parameters import PRIMES
 from hansa.crypto.kahe.ring import centred, reversed_bits, ring
 from hansa.crypto.kahe.stream import Coins, Publics
 
-kernel_numba = pytest.importorskip("hansa.crypto.kahe.kernel_numba")
 KERNELS = pytest.mark.parametrize("kernel", [kernel_numba, kernel_numpy], ids=["numba", "numpy"])
 EACH_PRIME = pytest.mark.parametrize("prime", PRIMES.values(), ids=[f"{width} bytes" for width in PRIMES])
 

@@ -15,7 +15,6 @@ from typing import Annotated
 
 from hansa import encoding, errors
 from hansa.crypto.signatures import recover
-from hansa.protocol import typed
 from hansa.protocol.state import quorum
 from hansa.protocol.typed import Below, Bytes20, Bytes32, Bytes64, Count, Id
 from hansa.records import MAX_MEMBERS
@@ -154,21 +153,6 @@ def reader_id(host: int) -> int:
 def sealed_to(candidates: tuple[tuple[int, bytes], ...]) -> dict[int, bytes]:
     """Whom members wrap the key of a payload to; see `sealing.make_grant`."""
     return {reader_id(host): key for host, key in candidates}
-
-
-def read_roster(data: bytes) -> Roster:
-    """A roster from its canonical bytes. Raises `Untrusted`."""
-    return check_roster(typed.decode(Roster, data))
-
-
-def read_manifest(data: bytes) -> Manifest:
-    """A manifest from its canonical bytes. Raises `Untrusted`."""
-    return check_manifest(typed.decode(Manifest, data))
-
-
-def read_result(data: bytes) -> Result:
-    """A result from its canonical bytes. Raises `Untrusted`."""
-    return typed.decode(Result, data)
 
 
 def check_roster(roster: Roster) -> Roster:
