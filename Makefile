@@ -1,17 +1,22 @@
-# Two commands: `make run` and `make test`. Set-up happens by itself, in .venv and node_modules.
+# Two commands: `make run` and `make test`. Set-up happens by itself, in .venv, .venv-mpc and node_modules.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# SPU runs on Python 3.11 and numpy 1 alone, so scheme mpc has an environment of its own.
+PYTHON_MPC ?= $(or $(shell command -v python3.11),$(PYTHON))
+VENV_MPC := .venv-mpc
+BIN_MPC := $(VENV_MPC)/bin
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup run cluster test lint bench chaos processes kill attestation-flips contract clean
+.PHONY: help setup setup-mpc test-mpc run cluster test lint bench chaos processes kill attestation-flips contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
 	@echo "make cluster anvil and ten members in processes of their own train digits, shown live"
 	@echo "make test    set up, then run all tests"
+	@echo "make setup-mpc  an environment for scheme mpc: SPU on Python 3.11; make test-mpc runs its tests"
 	@echo "make lint    format check, linter, types, import contracts"
 	@echo "make bench   benchmarks (minutes)"
 	@echo "make chaos   real nodes under seeded faults, SEEDS=1000"
@@ -28,6 +33,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,secagg,tee,flower,dev]'
 	touch $@
 
+setup-mpc: $(VENV_MPC)/.ready
+
+# Without Python 3.11 there is no .ready, and what needs scheme mpc is skipped and says so.
+$(VENV_MPC)/.ready: pyproject.toml constraints-mpc.txt
+	@if ! $(PYTHON_MPC) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  echo "SPU needs Python 3.11, $(PYTHON_MPC) is $$($(PYTHON_MPC) -V): scheme mpc is left out (PYTHON_MPC=... names another)"; \
+	else $(PYTHON_MPC) -m venv $(VENV_MPC) \
+	  && $(BIN_MPC)/pip install --quiet --disable-pip-version-check --constraint constraints-mpc.txt --editable '.[mpc,dev]' \
+	  && touch $@; fi
+
 # anvil is needed by tests and benchmarks only; where npm is missing, those tests skip and say so.
 node_modules/.ready: package.json package-lock.json
 	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund && mkdir -p node_modules && touch $@; \
@@ -43,6 +58,11 @@ cluster: setup node_modules/.ready
 
 test: setup node_modules/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(MAKE) --no-print-directory test-mpc
+
+test-mpc: setup-mpc node_modules/.ready
+	@if test -e $(VENV_MPC)/.ready; then $(BIN_MPC)/python -m pytest tests/mpc; \
+	else echo "SKIPPED tests/mpc: no Python 3.11"; fi
 
 lint: setup
 	$(BIN)/ruff format --check
@@ -77,4 +97,4 @@ contract: setup
 	$(BIN)/python -m hansa.ledger.compile
 
 clean:
-	rm -rf $(VENV) node_modules runs build dist
+	rm -rf $(VENV) $(VENV_MPC) node_modules runs build dist

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A public variable that every party derives itself from the number of the step: rows of a batch, a noise slot."""
+    """A public variable that every party derives itself from the number of the step, by `schedule.feeds`."""
 
     variable: Variable
 
@@ -35,9 +36,16 @@ class Run:
     executable: str
 
 
+EVERYONE: Final = -1
+"""`to` of an `Open` that every party learns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A shared variable becomes plain at one party: the others send it their shares, and nobody else learns it."""
+    """A shared variable becomes plain at one party: the others send it their shares, and nobody else learns it.
+
+    To `EVERYONE` it becomes public; only the bit that ends a training early does.
+    """
 
     variable: Variable
     to: int
@@ -45,7 +53,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A function of plain variables at one party, in the clear, by name in the program's `functions`."""
+    """A function of plain variables at one party, in the clear, by name in `lowering.functions(training)`.
+
+    It takes the inputs' arrays by position and gives the outputs' arrays in order.
+    """
 
     function: str
     at: int
@@ -68,16 +79,23 @@ Operation = Feed | Run | Open | Compute | Share
 class Program:
     """One training: `step` is performed for each batch in order; variables that it writes again keep their names.
 
-    inputs: shared by owners before the start. state: shared (or, for parties of `plain_state`, plain) between steps:
-    parameters and momentum; what a checkpoint holds. outputs: the parameters that owners get, of `state`.
+    inputs: shared by owners before the start. start: performed once the inputs are there, and again after a restart:
+    it joins owners' rows. epoch: performed after the last of the `steps` of each of at most `epochs` epochs; if it
+    opens `stop`, a number, to everyone and that is not 0, training ends there. state: shared (or, for parties of
+    `plain_state`, plain) between steps: parameters and momentum; what a checkpoint holds. outputs: the parameters that owners get, of `state`.
     executables: serialised by SPU's frontend, by name. layers: to which declared layers a `Run` or a boundary belongs,
     by the executable's or variable's name, for reports.
     """
 
+    epochs: int
+    steps: int
     inputs: tuple[Variable, ...]
     state: tuple[Variable, ...]
     plain_state: Mapping[int, tuple[Variable, ...]]
     outputs: tuple[Variable, ...]
+    start: tuple[Operation, ...]
     step: tuple[Operation, ...]
+    epoch: tuple[Operation, ...]
+    stop: Variable | None
     executables: Mapping[str, bytes]
     layers: Mapping[str, str]
