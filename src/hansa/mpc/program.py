@@ -82,9 +82,9 @@ class Program:
     inputs: shared by owners before the start. start: performed once the inputs are there, and again after a restart:
     it joins owners' rows. epoch: performed after the last of the `steps` of each of at most `epochs` epochs; if it
     opens `stop`, a number, to everyone and that is not 0, training ends there. state: shared (or, for parties of
-    `plain_state`, plain) between steps: parameters and momentum; what a checkpoint holds. outputs: the parameters that owners get, of `state`.
-    executables: serialised by SPU's frontend, by name. layers: to which declared layers a `Run` or a boundary belongs,
-    by the executable's or variable's name, for reports.
+    `plain_state`, plain) between steps: parameters and momentum; what a checkpoint holds. outputs: the parameters
+    that owners get, of `state`. executables: serialised by SPU's frontend, by name. layers: to which declared layers
+    a `Run` or a boundary belongs, by the executable's or variable's name, for reports.
     """
 
     epochs: int
