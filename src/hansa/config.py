@@ -17,6 +17,7 @@ from hansa.app import member_name
 from hansa.partition import Partition
 from hansa.protocol.state import quorum
 from hansa.protocol.terms import AVAILABLE_SCHEMES, SCHEMES, Draft, check_terms
+from hansa.published import presets
 from hansa.records import (
     MAX_MEMBERS,
     Accept,
@@ -60,13 +61,17 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class FederationFile:
-    """A folder's `federation.toml`, checked. `scale`: values are integers times 2**-scale."""
+    """A folder's `federation.toml`, checked. `scale`: values are integers times 2**-scale.
+
+    `preset`: the published system whose layer of terms lies over it.
+    """
 
     folder: Path
     draft: Draft
     scale: int
     initial_seed: int
     simulation: Simulation
+    preset: presets.Preset | None = None
 
 
 def _seconds(value: Any) -> Any:
@@ -236,27 +241,40 @@ REQUIRED: Final = {
 """Keys without a default -> why."""
 
 
-def load_federation(folder: Path, overrides: Sequence[str] = ()) -> FederationFile:
+def load_federation(
+    folder: Path, overrides: Sequence[str] = (), preset: presets.Preset | None = None
+) -> FederationFile:
     """Read `federation.toml` of a folder; each override is "SECTION.KEY=VALUE", as in TOML or bare text.
 
     A table [under.SCHEME] holds what stands in the place of the rest if that is the scheme, so that one line changes
-    the protection of a job; with `tee.inner` that of the inner scheme comes after it. Overrides come last.
+    the protection of a job; with `tee.inner` that of the inner scheme comes after it. Then comes the layer of a
+    preset, which also marks the name. Overrides come last.
 
-    Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, and for
-    terms that cannot go together (`protocol.terms.check_terms`).
+    Raises `Misconfigured` for a missing or malformed file, an unknown key, a wrong type or value, for overrides that
+    contradict the preset, and for terms that cannot go together (`protocol.terms.check_terms`).
     """
     path = folder / FILE
     written = read_toml(path, f"An app is a folder with {FILE} and app.py.")
     for override in overrides:
         _override(written, override)
+    if preset is not None:
+        presets.put(written, "federation.scheme", preset.fixed["federation.scheme"][0])
     _choose(written)
+    if preset is not None:
+        presets.apply(preset, written)
     for override in overrides:
         _override(written, override)
+    if preset is not None:
+        presets.check(preset, written)
+        if isinstance(name := presets.look_up(written, "federation.name"), str):
+            presets.put(written, "federation.name", name + preset.suffix)
     file = checked(_File, written, path, required=REQUIRED)
     draft = _draft(file)
     check_terms(draft)
     simulation = _simulation(file.simulation, draft)
-    return FederationFile(folder, draft, file.federation.scale, file.federation.initial_seed, simulation)
+    return FederationFile(
+        folder, draft, file.federation.scale, file.federation.initial_seed, simulation, preset
+    )
 
 
 def _override(written: dict[str, Any], text: str) -> None:

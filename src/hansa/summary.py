@@ -22,6 +22,7 @@ from hansa.protocol.model import to_arrays, to_safetensors
 from hansa.protocol.state import State
 from hansa.protocol.stopping import better
 from hansa.protocol.terms import terms_digest
+from hansa.published.presets import Preset
 from hansa.records import Fault, Outcome, Phase, Role, Terms
 from hansa.simulation import Simulation
 
@@ -81,7 +82,8 @@ class MemberRow:
 class Summary:
     """A finished run. `rounds` counts final ones, `seconds` are the caller's; `outcome` is one sentence.
 
-    `protection`: that of the enclaves under scheme `tee`, in words.
+    `protection`: that of the enclaves under scheme `tee`, in words. `preset`: the published system that it ran as,
+    and why it is unsafe if it is.
     """
 
     run: str
@@ -102,6 +104,7 @@ class Summary:
     protection: str | None
     anchors: Anchors
     seconds: float
+    preset: str | None = None
 
     @property
     def gas(self) -> int:
@@ -143,6 +146,7 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
             view.block_hash,
         ),
         seconds=round(seconds, 1),
+        preset=_preset(simulation.founding.file.preset),
     )
     text = json.dumps(to_json(made), indent=2) + "\n"
     runfolder.write_atomically(simulation.folder / SUMMARY, text.encode())
@@ -150,6 +154,12 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
         model = to_safetensors(simulation.joint_model(state.model))
         runfolder.write_atomically(simulation.folder / MODEL, model)
     return made
+
+
+def _preset(preset: Preset | None) -> str | None:
+    if preset is None:
+        return None
+    return preset.label + (f": {'; '.join(preset.unsafe)}" if preset.unsafe else "")
 
 
 def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple[MemberRow, ...]]:

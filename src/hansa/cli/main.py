@@ -24,6 +24,7 @@ from hansa.cli import (
     motions,
     new,
     node,
+    protocols,
     run,
     sandbox,
     status,
@@ -100,6 +101,7 @@ app.command("enclave", short_help="Start an enclave of scheme tee here, and judg
     configured(enclave.enclave)
 )
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
+app.command("protocols", short_help="Show the five published systems, step by step.")(protocols.protocols)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)
 app.command("sandbox", short_help="Run a chain and a store for members on this machine.")(sandbox.sandbox)

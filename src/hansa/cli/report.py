@@ -18,6 +18,9 @@ def first_line(file: FederationFile) -> Text:
     simulated = file.simulation
     hostile = ", ".join(f"{name} {attack}" for name, attack in simulated.malicious)
     text = Text.assemble((file.draft.name, "bold"), " · ", (file.draft.scheme.upper(), "bold"))
+    if file.preset is not None:
+        style = "bold red" if file.preset.unsafe else ""
+        text.append(" · ").append(file.preset.label, style=style)
     text.append(f" · simulated · seed {simulated.seed} · {simulated.members} members")
     return text.append(
         f", {len(simulated.malicious)} malicious: {hostile}" if hostile else ", none malicious"
@@ -118,6 +121,10 @@ def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
     table = grid()
     a = summary.anchors
     table.add_row("gas", _gas(summary))
+    if summary.preset is not None:
+        table.add_row(
+            "preset", Text(summary.preset, style="bold yellow" if "UNSAFE" in summary.preset else "")
+        )
     table.add_row("privacy", summary.privacy)
     if summary.protection is not None:
         style = "bold yellow" if summary.protection == NO_PROTECTION else ""

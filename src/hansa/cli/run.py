@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from hansa import errors
 from hansa.cli.console import command, console, print_json
 
 if TYPE_CHECKING:
     from hansa.config import FederationFile
+    from hansa.published.presets import Preset
     from hansa.summary import Summary
 
 RUNS = Path("runs")
@@ -36,6 +38,15 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/NAME-1, runs/NAME-2, ... by default.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A|B|C|D|E", help="Terms of a published system, hardened; see `hansa protocols`."
+        ),
+    ] = None,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="The preset with its published faults, where it is unsafe.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the data's shares and of all keys.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that train; 0 for none.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -50,6 +61,7 @@ def run(
     from hansa.config import load_federation
 
     started = time.monotonic()
+    system = _preset(preset, as_published=as_published)
     flags = {
         "training.rounds": rounds,
         "simulation.members": members,
@@ -58,7 +70,7 @@ def run(
     }
     changed = [*(settings or ()), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
     try:
-        file = load_federation(app, changed)
+        file = load_federation(app, changed, system)
     except errors.Misconfigured as e:
         if members is not None and "malicious" in str(e):
             e.hint = f"Say who is malicious among {members}: --set 'simulation.malicious={{}}' for none."
@@ -71,11 +83,27 @@ def run(
             )
         except KeyboardInterrupt:
             again = [word for change in changed for word in ("--set", change)]
+            if preset is not None:
+                again += ["--preset", preset, *(["--as-published"] if as_published else [])]
             line = command("hansa", "run", app, *again, "--out", folder, "--resume")
             console(stderr=True).print(f"\nInterrupted; nothing is lost. Go on with: {line}", soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None
     if not summary.finished:
         raise typer.Exit(PAUSED)
+
+
+def _preset(name: str | None, *, as_published: bool) -> Preset | None:
+    """The preset of this name, if one is asked for. Raises `Misconfigured`."""
+    from hansa.published.presets import preset
+
+    if name is not None:
+        return preset(name, as_published=as_published)
+    if as_published:
+        raise errors.Misconfigured(
+            "--as-published says how a preset is run, and none is named",
+            hint="For example: --preset B --as-published",
+        )
+    return None
 
 
 def _play(
@@ -96,6 +124,8 @@ def _play(
 
     out = console(stderr=as_json)
     out.print(report.first_line(file), soft_wrap=True)
+    for danger in file.preset.unsafe if file.preset else ():
+        out.print(Text(f"  unsafe: {danger}", style="yellow"))
     with out.status("loading the app and its data") if out.is_terminal else nullcontext():
         made = simulation.start(file, folder, resume=resume)
     try:
