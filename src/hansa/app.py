@@ -221,10 +221,10 @@ def load_app(folder: Path, *, digest: bytes = b"") -> App:
     return app
 
 
-def users_traceback(error: BaseException) -> str:
-    """The traceback from the first frame inside an `app.py` on, without Hansa's own frames."""
+def users_traceback(error: BaseException, file: str = FILE) -> str:
+    """The traceback from the first frame inside a file of that name on, without Hansa's own frames."""
     frames = traceback.TracebackException.from_exception(error)
-    own = [i for i, frame in enumerate(frames.stack) if Path(frame.filename).name == FILE]
+    own = [i for i, frame in enumerate(frames.stack) if Path(frame.filename).name == file]
     if own:
         frames.stack = traceback.StackSummary.from_list(frames.stack[own[0] :])
     frames.__cause__ = frames.__context__ = None

@@ -81,10 +81,12 @@ class Program:
 
     inputs: shared by owners before the start. start: performed once the inputs are there, and again after a restart:
     it joins owners' rows. epoch: performed after the last of the `steps` of each of at most `epochs` epochs; if it
-    opens `stop`, a number, to everyone and that is not 0, training ends there. state: shared (or, for parties of
-    `plain_state`, plain) between steps: parameters and momentum; what a checkpoint holds. outputs: the parameters
-    that owners get, of `state`. executables: serialised by SPU's frontend, by name. layers: to which declared layers
-    a `Run` or a boundary belongs, by the executable's or variable's name, for reports.
+    opens `stop`, a number, to everyone and that is not 0, training ends there. finish: performed after the last step:
+    a party shares the parameters that it holds in the clear, so that all `outputs` are shared. state: shared (or, for
+    parties of `plain_state`, plain) between steps: parameters and momentum; what a checkpoint holds; first values are
+    `schedule.initial`'s, zero for what that does not name. outputs: the parameters that owners get. executables:
+    serialised by SPU's frontend, by name. layers: to which declared layers a `Run` or a boundary belongs, by the
+    executable's or variable's name, for reports.
     """
 
     epochs: int
@@ -96,6 +98,7 @@ class Program:
     start: tuple[Operation, ...]
     step: tuple[Operation, ...]
     epoch: tuple[Operation, ...]
+    finish: tuple[Operation, ...]
     stop: Variable | None
     executables: Mapping[str, bytes]
     layers: Mapping[str, str]
