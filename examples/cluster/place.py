@@ -16,7 +16,8 @@ from hansa import errors
 from hansa.app import Site, TrainerOptions
 from hansa.config import load_federation
 from hansa.signers import keystore
-from hansa.trainers.torch import Engine, join
+from hansa.trainers.engine import Engine
+from hansa.trainers.torch import join, prepare
 
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "digits"
@@ -95,7 +96,7 @@ def make(folder: Path, members: int, changes: dict[str, str]) -> Place:
     shutil.copy(DIGITS / "app.py", folder / "app")
     simulated = load_federation(folder / "app").simulation
     sites = tuple(Site(DIGITS, f"m{i}", i, simulated.seed) for i in range(members))
-    engine = Engine(TrainerOptions(DIGITS, sites, simulated.partition, simulated.holdout))
+    engine = prepare(TrainerOptions(DIGITS, sites, simulated.partition, simulated.holdout))
     addresses = []
     for i in range(members):
         own = folder / f"m{i}"

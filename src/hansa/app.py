@@ -42,6 +42,7 @@ Scalar = float | int | str | bool
 FILE: Final = "app.py"
 OWN_DATA: Final = Partition("natural", min_rows=1)
 PARTS: Final = ("model", "data", "train", "evaluate")
+FRAMEWORKS: Final = ("torch", "sklearn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Params(Mapping[str, Scalar]):
 
 
 class Loader(Protocol):
-    """Makes a seeded torch `DataLoader`: the same batches for the same member and round."""
+    """Makes seeded batches, under torch a `DataLoader`: the same ones for the same member and round."""
 
     def __call__(self, dataset: Any, batch_size: int = 32, shuffle: bool = True) -> Any:
         """Batches of `dataset`, the last one maybe smaller."""
@@ -109,9 +110,19 @@ class Context:
 
 
 class App:
-    """The four parts of an application, registered by decorators or overridden in a subclass."""
+    """The four parts of an application, registered by decorators or overridden in a subclass.
 
-    def __init__(self, model: Callable[[], Any] | None = None) -> None:
+    `framework` is what its models are made of: "torch" or "sklearn".
+    """
+
+    framework = "torch"
+
+    def __init__(self, model: Callable[[], Any] | None = None, *, framework: str = "") -> None:
+        if framework and framework not in FRAMEWORKS:
+            raise errors.Misconfigured(
+                f"there is no framework {framework[:40]!r}", hint=f"There are: {', '.join(FRAMEWORKS)}."
+            )
+        self.framework = framework or type(self).framework
         self._parts: dict[str, Callable[..., Any]] = {} if model is None else {"model": model}
 
     def model(self) -> Any:
@@ -207,7 +218,9 @@ def load_app(folder: Path, *, digest: bytes = b"") -> App:
     except ModuleNotFoundError as e:
         raise errors.Misconfigured(
             f"{folder / FILE} needs {e.name}, which is not installed",
-            hint="pip install 'hansa[torch]'" if e.name == "torch" else f"Install {e.name} and try again.",
+            hint=f"pip install 'hansa[{e.name}]'"
+            if e.name in FRAMEWORKS
+            else f"Install {e.name} and try again.",
         ) from e
     except Exception as e:
         raise errors.Misconfigured(f"{folder / FILE} does not run:\n{users_traceback(e)}") from e

@@ -69,7 +69,7 @@ def terms_of(file: FederationFile) -> Terms:
             hint='Add seats = ["0x...", ...] to [governance], as `hansa keys show` prints them.',
         )
     site = Site(file.folder, "founder", 0, file.initial_seed)
-    trainer = wiring.trainer("torch", TrainerOptions(file.folder, (site,), digest=digest))
+    trainer = wiring.trainer(TrainerOptions(file.folder, (site,), digest=digest))
     try:
         return completed(draft, file, trainer, digest)
     finally:

@@ -143,7 +143,7 @@ def found(file: FederationFile) -> Founding:
         device=simulated.device,
         digest=app.app_digest(file.folder),
     )
-    trainer = Ahead(wiring.trainer("torch", options))
+    trainer = Ahead(wiring.trainer(options))
     draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))
     terms = completed(draft, file, trainer, options.digest)
     return Founding(file, terms, (*members, *servers, *centres), trainer, seats)

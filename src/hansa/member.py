@@ -83,7 +83,7 @@ def trainer_of(federation: Federation, folder: Path, data: Path | None, index: i
         seed=terms.initial_seed,
         digest=terms.app,
     )
-    return wiring.trainer("torch", options)
+    return wiring.trainer(options)
 
 
 def open_node(

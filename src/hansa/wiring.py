@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from hansa import errors
-from hansa.app import TrainerOptions
+from hansa.app import TrainerOptions, load_app
 from hansa.ports import Entropy, Scheme, Store, Trainer
 from hansa.records import Limits, Terms
 
@@ -16,7 +16,7 @@ SCHEMES = {
     "secagg": "hansa.schemes.secagg",
     "tee": "hansa.schemes.tee",
 }
-TRAINERS = {"torch": "hansa.trainers.torch"}
+TRAINERS = {"torch": "hansa.trainers.torch", "sklearn": "hansa.trainers.sklearn"}
 STORES = {"objects": "hansa.stores.objects"}
 
 
@@ -46,9 +46,10 @@ def scheme(
     return cast(Scheme, made)
 
 
-def trainer(name: str, options: TrainerOptions) -> Trainer:
-    """A trainer of an app."""
-    return cast(Trainer, _create(TRAINERS, name)(options))
+def trainer(options: TrainerOptions) -> Trainer:
+    """A trainer of an app, for the framework that it declares."""
+    framework = load_app(options.folder, digest=options.digest).framework
+    return cast(Trainer, _create(TRAINERS, framework)(options))
 
 
 def store(url: str, **options: Any) -> Store:

@@ -12,6 +12,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from hansa.app import Site, load_app
+from hansa.cli.new import Template, create
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +26,11 @@ def ran(words: tuple[str, ...], cwd: Path, code: int = 0) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a new federation `mine` was made."""
+@pytest.fixture(scope="module", params=Template)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a new federation `mine` was made, of each template."""
     place = tmp_path_factory.mktemp("new")
-    ran((*HANSA, "new", "mine"), place)
+    ran((*HANSA, "new", "mine", "--template", request.param), place)
     return place
 
 
@@ -46,22 +47,28 @@ def test_its_own_test_passes(place: Path) -> None:
     assert "3 passed" in ran(PYTEST, place / "mine")
 
 
+TIME = "__import__('time').time() % 1"
+
+
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("template", "old", "new"),
     [
-        ("            optimizer.step()\n", ""),
-        ("lr=ctx.params.lr", "lr=-ctx.params.lr"),
-        (".backward()\n", ".backward()\n            model[0].bias.grad += __import__('time').time() % 1\n"),
+        (Template.PYTORCH, "            optimizer.step()\n", ""),
+        (Template.PYTORCH, "lr=ctx.params.lr", "lr=-ctx.params.lr"),
+        (Template.PYTORCH, ".backward()\n", f".backward()\n            model[0].bias.grad += {TIME}\n"),
+        (Template.SKLEARN, "model.partial_fit(features, labels)", "pass"),
+        (Template.SKLEARN, "model.partial_fit(features, labels)", "model.partial_fit(features, 1 - labels)"),
+        (Template.SKLEARN, "eta0=ctx.params.lr", f"eta0={TIME}"),
     ],
 )
-def test_its_own_test_finds_an_app_that_is_broken(place: Path, tmp_path: Path, old: str, new: str) -> None:
-    for file in (place / "mine").glob("*.*"):
-        text = file.read_text()
-        if file.name == "app.py":
-            assert old in text
-            text = text.replace(old, new)
-        (tmp_path / file.name).write_text(text)
-    assert " failed" in ran(PYTEST, tmp_path, code=1)
+def test_its_own_test_finds_an_app_that_is_broken(
+    tmp_path: Path, template: Template, old: str, new: str
+) -> None:
+    create(tmp_path / "mine", template)
+    file = tmp_path / "mine" / "app.py"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    assert " failed" in ran(PYTEST, tmp_path / "mine", code=1)
 
 
 def test_a_members_own_file_is_read(place: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_what_is_no_file_of_a_member(tmp_path: Path) -> None:
 
 
 def test_the_template_says_every_key_there_is() -> None:
-    text = resources.files("hansa").joinpath("templates", "member.toml").read_text()
+    text = resources.files("hansa").joinpath("templates", "shared", "member.toml").read_text()
     assert set(tomllib.loads(text)) == {"store"}
     found = tomllib.loads(re.sub(r"^# (?=\w+ = |\[)", "", text, flags=re.MULTILINE))
     assert set(found) == set(MemberFile.model_fields)

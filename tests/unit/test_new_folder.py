@@ -15,9 +15,11 @@ from typer.main import get_command
 from hansa import config, errors
 from hansa.app import components, load_app
 from hansa.cli import main as cli
-from hansa.cli.new import FILES, TEMPLATE, create
+from hansa.cli.new import EXTRAS, FILES, TEMPLATE, Template, create
 
 TEMPLATES = resources.files("hansa").joinpath("templates")
+SHARED = TEMPLATES.joinpath("shared")
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
 
 def test_the_folder_holds_a_federation_of_its_name(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -37,12 +39,30 @@ def test_the_folder_holds_a_federation_of_its_name(tmp_path: Path, monkeypatch, 
 
 
 def test_the_templates_are_all_files_that_are_written() -> None:
-    assert {file.name for file in TEMPLATES.iterdir() if file.is_file()} == set(FILES)
+    """A template's own files, and those that all share, without one of both kinds."""
+    folders = {folder.name for folder in TEMPLATES.iterdir()} - {"__pycache__"}
+    assert folders == {*Template, "shared"}
+    shared = {file.name for file in SHARED.iterdir() if file.is_file()}
+    for template in Template:
+        own = {file.name for file in TEMPLATES.joinpath(template).iterdir() if file.is_file()}
+        assert own | shared == set(FILES)
+        assert not own & shared
+
+
+@pytest.mark.parametrize("template", Template)
+def test_a_template_is_an_app_and_says_what_it_needs(tmp_path: Path, template: Template) -> None:
+    create(tmp_path / "lab", template)
+    app = load_app(tmp_path / "lab")
+    components(app)
+    assert app.framework == {"pytorch": "torch"}.get(template, template)
+    text = (tmp_path / "lab" / "README.md").read_text()
+    assert re.findall(r"hansa\[\w+\]", text) == [EXTRAS[template]]
+    assert EXTRAS[template][6:-1] in PROJECT["optional-dependencies"]
 
 
 def test_what_stands_in_the_terms_is_every_key_there_is() -> None:
     """A line commented out is a key with its default; none is missing and none is made up."""
-    text = TEMPLATES.joinpath("federation.toml").read_text()
+    text = SHARED.joinpath("federation.toml").read_text()
     written = tomllib.loads(re.sub(r"^# (?=\w+ = |\[\w+\] )", "", text, flags=re.MULTILINE))
     plain = tomllib.loads(text)
     for section, field in config._File.model_fields.items():
@@ -90,6 +110,6 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:
-    text = TEMPLATES.joinpath("README.md").read_text()
+    text = SHARED.joinpath("README.md").read_text()
     named = set(re.findall(r"hansa (\w+)", text))
     assert {"check", "run", "explain"} <= named <= set(get_command(cli.app).commands)

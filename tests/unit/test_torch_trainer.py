@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 from hansa import errors  # noqa: E402
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainTask, Values, app_digest, member_name  # noqa: E402
 from hansa.partition import Partition  # noqa: E402
-from hansa.trainers.torch import TorchTrainer, create  # noqa: E402
+from hansa.trainers.engine import AppTrainer  # noqa: E402
+from hansa.trainers.torch import create  # noqa: E402
 
 APP = """
 import os
@@ -61,7 +62,7 @@ def options(folder: Path, source: str = APP, *, workers: int = 0, **changed: obj
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[TorchTrainer]:
+def trainer(tmp_path: Path) -> Iterator[AppTrainer]:
     with create(options(tmp_path)) as made:
         yield made
 
@@ -74,7 +75,7 @@ def same(a: Values, b: Values) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
 
 
-def test_the_initial_model_is_its_seed_and_holds_floats_only(trainer: TorchTrainer) -> None:
+def test_the_initial_model_is_its_seed_and_holds_floats_only(trainer: AppTrainer) -> None:
     values = trainer.initial(3)
     assert same(values, trainer.initial(3))
     assert not same(values, trainer.initial(4))
@@ -84,7 +85,7 @@ def test_the_initial_model_is_its_seed_and_holds_floats_only(trainer: TorchTrain
     assert {v.dtype for v in values.values()} == {np.dtype(np.float32)}
 
 
-def test_training_is_a_function_of_base_data_and_seed(trainer: TorchTrainer) -> None:
+def test_training_is_a_function_of_base_data_and_seed(trainer: AppTrainer) -> None:
     base = trainer.initial(0)
     before = {n: v.copy() for n, v in base.items()}
     first, again = trainer.train(task(base)), trainer.train(task(base))
@@ -97,7 +98,7 @@ def test_training_is_a_function_of_base_data_and_seed(trainer: TorchTrainer) -> 
     assert first.examples == trainer.examples("m1/train")
 
 
-def test_one_thread_inside_and_the_callers_state_outside(trainer: TorchTrainer) -> None:
+def test_one_thread_inside_and_the_callers_state_outside(trainer: AppTrainer) -> None:
     threads, torch_state, python_state = torch.get_num_threads(), torch.get_rng_state(), random.getstate()
     assert trainer.train(task(trainer.initial(0))).metrics["threads"] == 1
     assert torch.get_num_threads() == threads
@@ -106,7 +107,7 @@ def test_one_thread_inside_and_the_callers_state_outside(trainer: TorchTrainer) 
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_evaluation_of_several_models_is_that_of_each(trainer: TorchTrainer) -> None:
+def test_evaluation_of_several_models_is_that_of_each(trainer: AppTrainer) -> None:
     base = trainer.initial(0)
     trained = trainer.train(task(base)).values
     both = trainer.evaluate(EvaluateTask("m1/validation", (base, trained), PARAMS))
@@ -115,7 +116,7 @@ def test_evaluation_of_several_models_is_that_of_each(trainer: TorchTrainer) -> 
     assert both[0]["rows"] == trainer.examples("m1/validation")
 
 
-def test_datasets_are_shared_out_completely(trainer: TorchTrainer) -> None:
+def test_datasets_are_shared_out_completely(trainer: AppTrainer) -> None:
     parts = [trainer.examples(f"m{i}/{part}") for i in range(4) for part in ("train", "validation")]
     assert sum(parts) + trainer.examples("test") == 240
     assert trainer.examples("pooled/train") == sum(parts[::2])
@@ -123,7 +124,7 @@ def test_datasets_are_shared_out_completely(trainer: TorchTrainer) -> None:
         trainer.examples("m9/train")
 
 
-def test_label_flip_turns_labels_only(trainer: TorchTrainer) -> None:
+def test_label_flip_turns_labels_only(trainer: AppTrainer) -> None:
     base = trainer.initial(0)
     assert trainer.examples("m1/flipped") == trainer.examples("m1/train")
     honest, flipped = (trainer.train(task(base, key)).values for key in ("m1/train", "m1/flipped"))
@@ -208,7 +209,7 @@ def test_evaluate_must_give_a_loss(tmp_path: Path) -> None:
         trainer.evaluate(EvaluateTask("test", (trainer.initial(0),), PARAMS))
 
 
-def test_a_base_of_another_model_is_refused(trainer: TorchTrainer) -> None:
+def test_a_base_of_another_model_is_refused(trainer: AppTrainer) -> None:
     base = trainer.initial(0)
     with pytest.raises(errors.Misconfigured, match=r"differ in: 0\.bias"):
         trainer.train(task({n: v for n, v in base.items() if n != "0.bias"}))

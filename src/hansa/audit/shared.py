@@ -102,7 +102,7 @@ def _initial(terms: Terms, folder: Path | None, book: Book) -> Checkpoint | None
     if folder is None:
         return None
     options = TrainerOptions(folder, (Site(folder, "auditor", 0, terms.initial_seed),), digest=terms.app)
-    trainer = wiring.trainer("torch", options)
+    trainer = wiring.trainer(options)
     try:
         book.passed(APP)
         model, _ = from_arrays(trainer.initial(terms.initial_seed), terms.layout.scale)

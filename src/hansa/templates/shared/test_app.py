@@ -7,7 +7,7 @@ import pytest
 
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainTask
 from hansa.config import load_federation
-from hansa.trainers.torch import create
+from hansa.wiring import trainer as trainer_of
 
 HERE = Path(__file__).parent
 FILE = load_federation(HERE)
@@ -20,8 +20,9 @@ def trainer():
     simulated = FILE.simulation
     sites = tuple(Site(HERE, f"m{i}", i, simulated.seed) for i in range(simulated.members))
     options = TrainerOptions(HERE, sites, simulated.partition, holdout=simulated.holdout, seed=simulated.seed)
-    with create(options) as made:
-        yield made
+    made = trainer_of(options)
+    yield made
+    made.close()
 
 
 def train(trainer, seed=1):
