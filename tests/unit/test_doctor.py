@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,14 +21,25 @@ from tests import anvil
 
 from hansa import errors
 from hansa.cli import main as cli
-from hansa.doctor import Finding, examine_chain, examine_machine, examine_store, exit_code, worst
+from hansa.doctor import (
+    Finding,
+    examine_chain,
+    examine_enclaves,
+    examine_machine,
+    examine_store,
+    exit_code,
+    worst,
+)
 from hansa.doctor.chain import secrets_of
+from hansa.doctor.extras import EXTRAS
 from hansa.doctor.machine import Machine, judge, observe
 from hansa.ledger.embedded import Chain, Genesis, open_chain
 from hansa.ledger.rpc import Endpoint, Fault, number
+from hansa.memberfile import EnclaveTable
 from hansa.stores import objects
 
 START = 1_800_000_000
+OTHER_EXTRAS = {"dev"}
 STEP = 2
 REFUSED = Fault(-32601, "no such method")
 
@@ -446,7 +458,8 @@ def test_probes_that_cannot_be_deleted_are_named() -> None:
     assert all(key in seen for key in left)
 
 
-GOOD = Machine((3, 12, 1), True, "/here", 10 * 2**30, 4096, float(START))
+ALL = frozenset(module for _, modules in EXTRAS.values() for module in modules)
+GOOD = Machine((3, 12, 1), ALL, "/here", 10 * 2**30, 4096, float(START))
 
 
 @pytest.mark.parametrize(
@@ -455,7 +468,11 @@ GOOD = Machine((3, 12, 1), True, "/here", 10 * 2**30, 4096, float(START))
         ({}, {}),
         ({"python": (3, 10, 9)}, {"python": "fail"}),
         ({"python": (3, 14, 0)}, {"python": "fail"}),
-        ({"torch": False}, {"torch": "warn"}),
+        ({"modules": frozenset()}, {"training": "warn"}),
+        ({"modules": frozenset({"sklearn"})}, {}),
+        ({"modules": ALL - {"sklearn"}}, {"extra torch": "warn"}),
+        ({"modules": ALL - {"numba"}}, {"extra secagg": "warn"}),
+        ({"modules": ALL - {"gmpy2", "numba", "flwr"}}, {}),
         ({"free": 2**30}, {"disk": "warn"}),
         ({"free": 2**20}, {"disk": "fail"}),
         ({"files": 256}, {"open files": "warn"}),
@@ -473,7 +490,71 @@ def test_this_machine_is_looked_at(tmp_path: Path) -> None:
     assert seen.python == sys.version_info[:3]
     assert (seen.folder, seen.clock) == (str(tmp_path), 1.0)
     assert seen.free > 0
-    assert len(examine_machine(tmp_path, float(START))) == 5
+    assert by_name(examine_machine(tmp_path, float(START))).keys() >= {"python", "training", "disk", "clock"}
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(EXTRAS) == set(project["optional-dependencies"]) - OTHER_EXTRAS
+    missing = Finding("extra mpc", "ok", "not installed; for scheme mpc: pip install 'hansa[mpc]'", "")
+    (found,) = (
+        f for f in judge(replace(GOOD, modules=ALL - {"spu", "dp_accounting"})) if f.name == "extra mpc"
+    )
+    assert replace(found, measured=()) == missing
+    assert dict(found.measured) == {"installed": False}
+
+
+@pytest.mark.parametrize(
+    ("devices", "loader", "verdict", "seen"),
+    [
+        ([], False, "ok", "none for enclaves; simulated ones run, and protect nothing"),
+        (["sgx_enclave"], True, "ok", "SGX here"),
+        (["sgx_enclave"], False, "warn", "SGX here"),
+        (["sgx_enclave", "tdx_guest"], False, "ok", "SGX and TDX here"),
+    ],
+)
+def test_processors_for_enclaves_are_looked_for(
+    tmp_path, monkeypatch, devices, loader, verdict, seen
+) -> None:
+    for name in devices:
+        (tmp_path / name).touch()
+    program = tmp_path / "gramine-sgx"
+    if loader:
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (found,) = examine_enclaves(None, tmp_path)
+    assert (found.verdict, found.seen) == (verdict, seen)
+
+
+@pytest.mark.parametrize(
+    ("table", "verdict", "text"),
+    [
+        (EnclaveTable(), "warn", "provider simulated: "),
+        (EnclaveTable(provider="gramine"), "fail", "provider gramine needs the command"),
+        (EnclaveTable(provider="tdx", command=["/nowhere/enclave"]), "fail", "/nowhere/enclave"),
+    ],
+)
+def test_the_enclave_of_a_member_is_tried(tmp_path, table: EnclaveTable, verdict: str, text: str) -> None:
+    found = by_name(tuple(examine_enclaves(table, tmp_path)))["enclave"]
+    assert found.verdict == verdict
+    assert text in found.seen
+
+
+def test_a_member_names_chain_store_and_enclave_in_its_file(monkeypatch, capsys, tmp_path) -> None:
+    (tmp_path / "member.toml").write_text('[store]\nurl = "store"\n[enclave]\nprovider = "simulated"\n')
+    monkeypatch.chdir(tmp_path)
+    code, out, err = hansa(monkeypatch, capsys, "--config", "member.toml", "--json")
+    assert code == 0, err
+    checks = {(c["of"], c["name"]): c for c in json.loads(out)["checks"]}
+    assert checks["enclaves", "enclave"]["measured"] == {"mode": "simulated"}
+    assert checks["store", "list"]["verdict"] == "ok"
+
+
+def test_alone_it_looks_at_this_machine_only(monkeypatch, capsys) -> None:
+    code, out, _ = hansa(monkeypatch, capsys, "--json")
+    assert code == 0
+    assert {c["of"] for c in json.loads(out)["checks"]} == {"machine", "enclaves"}
 
 
 def test_what_findings_amount_to() -> None:
@@ -488,7 +569,7 @@ def test_the_command_prints_one_object(monkeypatch, capsys, tmp_path) -> None:
     found = json.loads(out)
     assert (code, found["exit_code"], found["verdict"]) == (0, 0, worst_of(found))
     assert found["store"] == str(tmp_path / "store")
-    assert {check["of"] for check in found["checks"]} == {"store", "machine"}
+    assert {check["of"] for check in found["checks"]} == {"store", "machine", "enclaves"}
     assert {"name", "verdict", "seen", "advice", "measured", "unreachable"} < found["checks"][0].keys()
     assert err == ""
 
@@ -503,14 +584,13 @@ def test_the_command_says_what_to_change(monkeypatch, capsys, tmp_path) -> None:
     code, out, _ = hansa(monkeypatch, capsys, "--rpc", rpc, "--store", str(tmp_path))
     assert code == 3
     assert "-> Check that the node runs and that --rpc" in out
-    assert "2 of 7 checks failed: see what the arrows say." in out
+    assert "2 of 14 checks failed: see what the arrows say." in out
     assert "0123456789" not in out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "nothing to examine"),
         (("--rpc", "localhost:8545"), "no URL of HTTP"),
         (("--store", "s4://bucket"), "cannot be opened"),
         (("--store", "memory:///"), "seen by one process only"),

@@ -132,7 +132,11 @@ def test_a_base_of_another_model_is_refused(tmp_path: Path) -> None:
     [
         ("    return model.partial_fit", "    return model\n    model.partial_fit", "was never fitted"),
         ("    return model.partial_fit", "    return 3\n    model.partial_fit", "made int, not an estimator"),
-        ("        model.partial_fit", "        raise ValueError('mine')\n        model.partial_fit", "m1/train.*app.py.*mine"),
+        (
+            "        model.partial_fit",
+            "        raise ValueError('mine')\n        model.partial_fit",
+            "m1/train.*app.py.*mine",
+        ),
         ("    labels = np.arange(240) % 3", "    labels = np.arange(240) % 3\n    return 3", "returned int"),
         ("    labels = np.arange(240) % 3", "    labels = np.arange(240) % 3\n    return [], []", "no rows"),
         ("normal(size=(240, 4))", "normal(size=(239, 4))", "data"),

@@ -1,4 +1,4 @@
-"""`hansa doctor`: would a node run here, on this chain, with this store?"""
+"""`hansa doctor`: would a node run here, with what is installed, on this chain, with this store?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from hansa import errors
+from hansa.cli.connection import own_file
 from hansa.cli.console import columns, console, print_json
 
 if TYPE_CHECKING:
@@ -25,40 +26,44 @@ PATIENCE = 10.0
 
 
 def doctor(
-    rpc: Annotated[str | None, typer.Option(metavar="URL", help="The chain's node, HTTP or HTTPS.")] = None,
+    rpc: Annotated[
+        list[str] | None,
+        typer.Option("--rpc", metavar="URL", help="The chain's node, HTTP or HTTPS; repeatable."),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(metavar="URL", help="The object store: a folder, s3://bucket/path, ...")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check a chain, a store and this machine before a node runs, and say what to change.
+    """Check this machine before a node runs, and its chain and store if they are named; say what to change.
 
-    Sends nothing to the chain; writes a few probes into the store and deletes them again. Exits with 0 if
-    nothing failed, 3 if the chain or the store did not answer, 1 if something must be changed.
+    With --config, the enclave of your member.toml is started too, and ended. Sends nothing to the chain; writes
+    a few probes into the store and deletes them again. Exits with 0 if nothing failed, 3 if the chain or the
+    store did not answer, 1 if something must be changed.
     """
     from hansa import doctor as examine
     from hansa.ledger.rpc import Endpoint
 
-    if rpc is None and store is None:
-        raise errors.Misconfigured(
-            "there is nothing to examine", hint="Name a chain by --rpc, a store by --store."
-        )
     out = console(stderr=as_json)
     found: dict[str, tuple[Finding, ...]] = {}
     names: dict[str, str] = {}
     # What cannot be used at all is said before anything is waited for.
-    endpoint = None if rpc is None else Endpoint(rpc, None, timeout=PATIENCE, attempts=2)
+    route = own_file().route()
+    endpoints = [Endpoint(url, None, route=route, timeout=PATIENCE, attempts=2) for url in rpc or ()]
     opened = None if store is None else _open(store)
-    if endpoint is not None:
-        names["chain"] = endpoint.host
+    for k, (url, endpoint) in enumerate(zip(rpc or (), endpoints, strict=True)):
+        part = f"chain {k + 1}" if k else "chain"
+        names[part] = endpoint.host
         with _busy(out, f"asking the node at {endpoint.host}"):
-            found["chain"] = examine.examine_chain(endpoint, secrets=examine.secrets_of(rpc or ""))
+            found[part] = examine.examine_chain(endpoint, secrets=examine.secrets_of(url))
         endpoint.close()
     if opened is not None:
         names["store"] = opened.place
         with _busy(out, f"writing to and reading from {opened.place}"):
             found["store"] = examine.examine_store(opened)
     found["machine"] = examine.examine_machine(Path.cwd(), time.time())
+    with _busy(out, "looking for enclaves"):
+        found["enclaves"] = tuple(examine.examine_enclaves(own_file().enclave))
     findings = [finding for part in found.values() for finding in part]
     code = examine.exit_code(findings)
     if as_json:
@@ -71,7 +76,7 @@ def doctor(
 def _open(url: str) -> ObjectStore:
     from hansa.stores import objects
 
-    store = objects.create(url)
+    store = objects.create(url, **own_file().store_options(url))
     if store.place.startswith("memory:"):
         raise errors.Misconfigured(
             "a store in memory is seen by one process only",

@@ -20,8 +20,8 @@ from hansa.cli.connection import (
     own_key,
     read_account,
 )
-from hansa.cli.console import console
-from hansa.cli.keys import PasswordFile
+from hansa.cli.console import console, print_json
+from hansa.cli.keys import Json, PasswordFile
 
 if TYPE_CHECKING:
     from hansa.protocol.state import State
@@ -34,6 +34,7 @@ def deploy(
     store: StoreUrl,
     key: KeyFile,
     password_file: PasswordFile = None,
+    as_json: Json = False,
 ) -> None:
     """Put a federation on a chain: its contract, and its terms into the store. Prints its address."""
     from hansa.config import load_federation
@@ -42,7 +43,7 @@ def deploy(
     from hansa.ledger.crosscheck import connect
     from hansa.ledger.rpc import chain_id_of
     from hansa.protocol.attested import NO_PROTECTION, protection
-    from hansa.protocol.terms import parameters
+    from hansa.protocol.terms import parameters, terms_digest
 
     file = load_federation(app, [])
     owner = own_key(key, password_file).signer
@@ -61,7 +62,17 @@ def deploy(
         log.warning(
             f'its enclaves are {NO_PROTECTION}; for real data accept processors: [tee.accept] root = "intel"'
         )
-    print(federation.address)
+    if as_json:
+        print_json(
+            {
+                "federation": str(federation.address),
+                "terms": terms_digest(terms).hex(),
+                "owner": f"0x{made.owner.hex()}",
+                "block": made.block,
+            }
+        )
+    else:
+        print(federation.address)
 
 
 def invite(
@@ -73,6 +84,7 @@ def invite(
     store: StoreUrl,
     key: KeyFile,
     password_file: PasswordFile = None,
+    as_json: Json = False,
 ) -> None:
     """Let addresses join. The owner's command."""
     from hansa.protocol import messages as msg
@@ -83,12 +95,22 @@ def invite(
         new = [a for a in who if a not in known.invited and a not in known.ids]
         if new:
             it.ledger.submit(*(msg.Invite(a) for a in new))
+    if as_json:
+        print_json({"invited": [f"0x{a.hex()}" for a in new], "before": len(who) - len(new)})
+        return
     console().print(
         f"{len(new)} invited" + (f", {len(who) - len(new)} were before" if len(new) < len(who) else "")
     )
 
 
-def start(name: Name, rpc: RpcUrl, store: StoreUrl, key: KeyFile, password_file: PasswordFile = None) -> None:
+def start(
+    name: Name,
+    rpc: RpcUrl,
+    store: StoreUrl,
+    key: KeyFile,
+    password_file: PasswordFile = None,
+    as_json: Json = False,
+) -> None:
     """Begin the first round, when enough members have joined. The owner's command."""
     from hansa.protocol import messages as msg
 
@@ -98,7 +120,10 @@ def start(name: Name, rpc: RpcUrl, store: StoreUrl, key: KeyFile, password_file:
         _check_enclaves(terms, state)
         it.ledger.submit(msg.Start())
         members = len(it.ledger.view().state.current.roster)
-    console().print(f"round 1 has begun with {members} members")
+    if as_json:
+        print_json({"round": 1, "members": members})
+    else:
+        console().print(f"round 1 has begun with {members} members")
 
 
 def _check_keys(terms: Terms, state: State) -> None:

@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Make a member's key file, and see 
 def new(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the key goes; must not exist.")],
     password_file: PasswordFile = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Draw a new key and write it to a file, an Ethereum keystore of version 3 that only you can read.
 
@@ -43,8 +43,8 @@ def new(
             f"{out} exists, and a key is never overwritten", hint="Name another file, or move that one away."
         )
     public = keystore.create(out, read_password(password_file, "Password of the new key", twice=True))
-    _show(out, public, json)
-    if not json:
+    _show(out, public, as_json)
+    if not as_json:
         console().print(
             "\nWhoever has this file and its password is this member. Keep a copy of both: nobody can restore "
             "them.\nThe owner of a federation invites you by the address.",
@@ -56,7 +56,7 @@ def new(
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Key file.")],
     password_file: PasswordFile = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Print the address and the public key of a key file.
 
@@ -66,7 +66,7 @@ def show(
     from hansa.signers import keystore
 
     public = keystore.read_public(file) if password_file is None else None
-    _show(file, public or open_key(file, password_file).public, json)
+    _show(file, public or open_key(file, password_file).public, as_json)
 
 
 def open_key(file: Path, password_file: Path | None) -> MemberKey:

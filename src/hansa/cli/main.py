@@ -54,7 +54,6 @@ app = typer.Typer(
     help="Organisations that do not trust each other train one model together, with evidence on a chain.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -103,7 +102,9 @@ app.command("enclave", short_help="Start an enclave of scheme tee here, and judg
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
 app.command("protocols", short_help="Show the five published systems, step by step.")(protocols.protocols)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
-app.command("doctor", short_help="Check a chain, a store and this machine before a node runs.")(doctor.doctor)
+app.command("doctor", short_help="Check this machine, a chain and a store before a node runs.")(
+    configured(doctor.doctor)
+)
 app.command("sandbox", short_help="Run a chain and a store for members on this machine.")(sandbox.sandbox)
 app.add_typer(attest.app, name="attest", short_help="Look into a quote of SGX or TDX, and judge it by hand.")
 app.add_typer(keys.app, name="keys", short_help="Make a member's key file; see what is public of one.")

@@ -11,8 +11,8 @@ import typer
 
 from hansa import errors
 from hansa.cli.connection import AnyAppFolder, KeyFile, Name, RpcUrl, StoreUrl, opened
-from hansa.cli.console import console, short
-from hansa.cli.keys import PasswordFile
+from hansa.cli.console import console, print_json, short
+from hansa.cli.keys import Json, PasswordFile
 
 if TYPE_CHECKING:
     from hansa.protocol.state import State
@@ -49,6 +49,7 @@ def join(
         bool, typer.Option("--yes", help="Agree to the terms without being asked; read them first.")
     ] = False,
     password_file: PasswordFile = None,
+    as_json: Json = False,
 ) -> None:
     """Become a member, on an invitation, with the app that the terms name. Again: renew the onion.
 
@@ -78,7 +79,10 @@ def join(
         id = state.ids[me]
         if not consented(state, id):
             it.ledger.submit(consent_call(it.key, state, id, it.store.put(text.encode())))
-    console().print(f"{role} {id} of {terms.name}")
+    if as_json:
+        print_json({"federation": terms.name, "role": role, "id": id, "address": f"0x{me.hex()}"})
+    else:
+        console().print(f"{role} {id} of {terms.name}")
 
 
 def _check_role(terms: Terms, state: State, who: bytes, role: Role) -> None:

@@ -53,6 +53,7 @@ def propose(
     ] = "",
     yes: Yes = False,
     password_file: PasswordFile = None,
+    as_json: Json = False,
 ) -> None:
     """Put a motion to the members, with your signature. Two thirds of the active members and one carry it.
 
@@ -84,7 +85,7 @@ def propose(
         confirm(f"{meaning(state, what)}. Propose it?", yes)
         if reason:
             what = mo.Proposed(what.kind, what.who, mo.explain(it.store, reason))
-        _sign(it, state, what)
+        _sign(it, state, what, as_json=as_json)
 
 
 def vote(
@@ -100,6 +101,7 @@ def vote(
     ] = None,
     yes: Yes = False,
     password_file: PasswordFile = None,
+    as_json: Json = False,
 ) -> None:
     """Sign a motion that others proposed. The signature that completes the quorum brings it to the chain."""
     from hansa import motions as mo
@@ -116,14 +118,14 @@ def vote(
             )
         (chosen,) = found
         confirm(f"{meaning(state, chosen.what)}{_because(it.store, chosen.what)}. Sign it?", yes)
-        _sign(it, state, chosen.what)
+        _sign(it, state, chosen.what, as_json=as_json)
 
 
 def motions(
     name: Name,
     rpc: RpcUrl,
     store: StoreUrl,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Show the motions that wait for signatures: what they would do, who signed, how many are missing."""
     from hansa import motions as mo
@@ -132,7 +134,7 @@ def motions(
     with reached(name, rpc, store) as it:
         state = Fold(it.rpc, it.federation.deployment).view(lambda: 0).state
         found = mo.open_motions(it.store, state)
-        if json:
+        if as_json:
             print_json([fields(it.store, state, m) for m in found])
             return
         for m in found:
@@ -171,7 +173,7 @@ def meaning(state: State, what: mo.Proposed) -> str:
             return f"stop for good: version {state.version} is the last model"
 
 
-def _sign(it: Open, state: State, what: mo.Proposed) -> None:
+def _sign(it: Open, state: State, what: mo.Proposed, *, as_json: bool) -> None:
     """Sign, and bring the motion to the chain if that completes it."""
     from hansa import motions as mo
 
@@ -187,6 +189,9 @@ def _sign(it: Open, state: State, what: mo.Proposed) -> None:
                 raise
             console().print(f"motion {name} is over: it, or another one, was carried while you signed")
             return
+    if as_json:
+        print_json({"motion": name, "missing": missing, "carried": not missing})
+        return
     console().print(f"motion {name}: {_waits(missing)}" if missing else f"motion {name} is carried")
 
 

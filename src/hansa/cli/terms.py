@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from hansa.cli.console import clock, console, grid
+from hansa.cli.console import clock, console, grid, print_json
+from hansa.cli.keys import Json
 
 if TYPE_CHECKING:
     from hansa.records import Terms
@@ -20,7 +21,7 @@ Settings = Annotated[
 ]
 
 
-def check(app: App, settings: Settings = None) -> None:
+def check(app: App, settings: Settings = None, as_json: Json = False) -> None:
     """Check an app and its terms, and estimate what a round costs. Starts nothing."""
     from hansa.cli import costs
     from hansa.protocol.attested import NO_PROTECTION, protection
@@ -30,6 +31,28 @@ def check(app: App, settings: Settings = None) -> None:
 
     terms, members = _load(app, settings)
     enforced = contract_parameters(terms)
+    gas = costs.gas_of_a_round(terms, members)
+    if as_json:
+        print_json(
+            {
+                "name": terms.name,
+                "terms": terms_digest(terms).hex(),
+                "app": terms.app.hex(),
+                "parameters": parameters(terms.layout),
+                "scheme": terms.scheme,
+                "governance": terms.governance.name.lower(),
+                "protection": protection(terms),
+                "members": members,
+                "rounds": terms.training.rounds,
+                "min_members": terms.training.min_members,
+                "selection": terms.selection.rule,
+                "aggregation": terms.aggregation.rule,
+                "privacy": terms.privacy,
+                "gas_by_call": gas,
+                "seconds_at_most": costs.longest_round(terms),
+            }
+        )
+        return
     kept = f"the best {enforced.keep}" if enforced.keep else f"the best {enforced.keep_permille / 10:g} %"
     selection, training = terms.selection, terms.training
     table = grid()
@@ -46,7 +69,6 @@ def check(app: App, settings: Settings = None) -> None:
     table.add_row("aggregation", f"{terms.aggregation.rule}{optimizer}")
     table.add_row("privacy", f"differential privacy {terms.privacy}")
     table.add_row("refused pairs", Text("none: these terms can go together", style="green"))
-    gas = costs.gas_of_a_round(terms, members)
     total = sum(gas.values())
     table.add_row(
         "gas a round", f"about {total:,}, {total // members:,} a member; whoever relays a batch pays"
@@ -59,16 +81,25 @@ def check(app: App, settings: Settings = None) -> None:
     console().print(table)
 
 
-def explain(app: App, settings: Settings = None) -> None:
+def explain(app: App, settings: Settings = None, as_json: Json = False) -> None:
     """Say on one page who sees what, what stays for ever, and what a round costs."""
     from hansa.cli import explanation
     from hansa.protocol.attested import NO_PROTECTION
+    from hansa.protocol.terms import terms_digest
 
     terms, members = _load(app, settings)
+    rows = explanation.rows(terms, members)
+    if as_json:
+        digest = terms_digest(terms).hex()
+        lines = [{"about": label, "text": text} for label, text in rows]
+        print_json(
+            {"name": terms.name, "scheme": terms.scheme, "members": members, "terms": digest, "page": lines}
+        )
+        return
     out = console()
     out.print(Text.assemble((terms.name, "bold"), f" · {terms.scheme.upper()} · {members} members\n"))
     table = grid()
-    for label, text in explanation.rows(terms, members):
+    for label, text in rows:
         off = (label == "Diff. privacy" and terms.privacy == "off") or NO_PROTECTION in text
         table.add_row(label, Text(text, style="yellow" if off else ""))
     out.print(table)
