@@ -16,7 +16,7 @@ from hansa import attacks, errors
 from hansa.app import member_name
 from hansa.partition import Partition
 from hansa.protocol.state import quorum
-from hansa.protocol.terms import AVAILABLE_SCHEMES, SCHEMES, Draft, check_terms
+from hansa.protocol.terms import SCHEMES, Draft, check_terms
 from hansa.published import presets
 from hansa.records import (
     MAX_MEMBERS,
@@ -24,6 +24,7 @@ from hansa.records import (
     AggregationTerms,
     Governance,
     GovernanceTerms,
+    Mpc,
     Release,
     SecAgg,
     SelectionTerms,
@@ -200,6 +201,10 @@ class _Tee(Table):
     inner: Literal["", "secagg"] = ""
 
 
+class _Mpc(Table):
+    deadline: Seconds = 86_400
+
+
 class _Partition(Table):
     kind: Literal["dirichlet", "iid", "natural"] = "iid"
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 0.5
@@ -229,6 +234,7 @@ class _File(Table):
     release: _Release = _Release()
     secagg: _SecAgg | None = None
     tee: _Tee | None = None
+    mpc: _Mpc | None = None
     simulation: _Simulation = _Simulation()
 
 
@@ -332,7 +338,7 @@ def _as(record: type[Record], table: BaseModel, **changed: Any) -> Record:
 def _draft(file: _File) -> Draft:
     federation, target = file.federation, file.training.target
     if federation.scheme not in SCHEMES:
-        near = not_one_of(federation.scheme, AVAILABLE_SCHEMES)
+        near = not_one_of(federation.scheme, SCHEMES)
         raise errors.Misconfigured(f"{FILE}: [federation] scheme: {near}")
     if federation.governance == "server" and not file.governance.seats:
         raise errors.Misconfigured(
@@ -341,7 +347,7 @@ def _draft(file: _File) -> Draft:
         )
     tee = _tee(file.tee or _Tee()) if federation.scheme == "tee" else None
     inner = "" if tee is None else tee.inner
-    for scheme, table in (("secagg", file.secagg), ("tee", file.tee)):
+    for scheme, table in (("secagg", file.secagg), ("tee", file.tee), ("mpc", file.mpc)):
         if table is not None and scheme not in (federation.scheme, inner):
             raise errors.Misconfigured(
                 f'{FILE}: [{scheme}]: has a meaning only with scheme = "{scheme}"',
@@ -367,6 +373,7 @@ def _draft(file: _File) -> Draft:
         retain_rounds=federation.retain_rounds,
         secagg=_as(SecAgg, file.secagg or _SecAgg()) if "secagg" in (federation.scheme, inner) else None,
         tee=tee,
+        mpc=Mpc(deadline=(file.mpc or _Mpc()).deadline) if federation.scheme == "mpc" else None,
     )
 
 

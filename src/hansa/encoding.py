@@ -35,6 +35,7 @@ TYPES: dict[str, str] = {
     "Manifest": "Manifest(uint256 round,bytes32 digest)",
     "Payload": "Payload(uint256 round,bytes32 digest)",
     "Result": "Result(uint256 round,bytes32 digest)",
+    "Link": "Link(uint256 round,bytes32 digest)",
 }
 """EIP-712 type of every signed message, by name."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.protocol.messages import Call
+from hansa.protocol.mpc import Part, Report
 from hansa.protocol.secagg import Opening, Sums
 from hansa.protocol.state import State
 from hansa.protocol.tee import Manifest
@@ -269,26 +270,136 @@ class Delegating(Summing, Releasing, Protocol):
         """What the enclave of `host` opened, of this digest. Raises `Untrusted`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """An array in shares: `shares` holds one for each computing party, by rank."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    shares: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What an owner shares: arrays by name, of so many rows; `ids` is the digest of the rows' names, in order."""
+
+    rows: int
+    ids: bytes
+    arrays: Mapping[str, NDArray[Any]]
+
+
+class Owning(Trainer, Protocol):
+    """The trainer of a training script."""
+
+    def table(self, dataset: str, entropy: Callable[[int], bytes]) -> Table:
+        """A dataset as its owner shares it, with its part of the noise that reveals need.
+
+        Raises `Misconfigured` for rows that the script cannot take.
+        """
+
+
+class Sharing(Protocol):
+    """Secret sharing among the computing parties of the terms."""
+
+    def deal(self, name: str, array: NDArray[Any]) -> Dealt:
+        """An array in shares. Raises `Misconfigured` for values that fixed point cannot hold."""
+
+    def check(self, part: Part, rank: int, share: bytes) -> None:
+        """Whether a share may be that of a rank of this array. Raises `Untrusted`."""
+
+    def components(self, rank: int, share: bytes) -> tuple[tuple[int, bytes], ...]:
+        """The components of which a share consists, with their numbers; several ranks may hold one."""
+
+    def reconstruct(self, shares: Sequence[bytes]) -> NDArray[Any]:
+        """The array, from the shares of all ranks. Raises `Untrusted`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What one party needs to train: its rank, those of its peers' certificates and addresses, shares by owner.
+
+    `name` binds everything to the federation and the round.
+    """
+
+    name: bytes
+    rank: int
+    certificates: tuple[bytes, ...]
+    addresses: tuple[str, ...]
+    rows: Mapping[int, int]
+    shares: Mapping[int, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What a party holds when training is over: its share of each parameter, by name, and what it was."""
+
+    shares: Mapping[str, bytes]
+    report: Report
+
+
+class Session(Protocol):
+    """A computing party's own machinery. What it does takes long: it works while the node goes on."""
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate of its links, DER."""
+
+    @property
+    def address(self) -> str:
+        """Where its peers reach it, host:port."""
+
+    def train(self, job: Job) -> Trained | None:
+        """Begin, or go on; None while it works. Raises `Unavailable` for what may pass, `Untrusted` for what not."""
+
+    def news(self) -> list[str]:
+        """What was done since this was asked last, a sentence each."""
+
+    def close(self) -> None:
+        """Stop working; what was saved stays."""
+
+
+class Dealing(Scheme, Protocol):
+    """A scheme in which owners deal shares to computing parties."""
+
+    def offer(self, state: State, rows: int, ids: bytes, dealt: Sequence[Dealt]) -> Sealed:
+        """The offer of these arrays, packages attached."""
+
+    def pack(self, state: State, reader: int, shares: Mapping[str, bytes]) -> Sealed:
+        """Shares sealed to one reader."""
+
+    def unpack(self, state: State, author: int, blob: bytes, fetch: Fetch) -> dict[str, bytes]:
+        """Shares that were sealed to this party or owner. Raises `Untrusted`."""
+
+
 __all__ = [
     "Attestor",
     "Call",
+    "Dealing",
+    "Dealt",
     "Entropy",
     "EvaluateTask",
     "Evidence",
     "Fetch",
     "Half",
+    "Job",
     "Ledger",
     "Mapping",
     "Model",
     "Opened",
+    "Owning",
     "Releasing",
     "Scheme",
     "Sealed",
+    "Session",
+    "Sharing",
     "Signer",
     "Store",
     "Summing",
+    "Table",
     "TrainResult",
     "TrainTask",
+    "Trained",
     "Trainer",
     "Update",
     "Values",

@@ -120,6 +120,7 @@ class RecordKind(IntEnum):
     ANSWER = 13
     VOUCHER = 14
     DELIVERY = 15
+    OUTPUT = 16
 
 
 SUBJECTS = 256
@@ -334,6 +335,36 @@ class Tee:
 
 
 @dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where something shared becomes plain: which variable, at which party (by rank), how often a step.
+
+    `clip`: the norm at which a row is cut, `noise`: the standard deviation of what is added; 0 for neither.
+    """
+
+    boundary: str
+    to: int
+    times: int
+    clip: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mpc:
+    """[mpc] of the terms; see `protocol.mpc`. All but `deadline` is what the training script declares.
+
+    `network`: layer by layer, in words. `deadline`: seconds that training may take. `accept_leakage`: the script asked
+    for boundaries that give data away.
+    """
+
+    protocol: str = "ABY3"
+    field: str = "FM64"
+    network: tuple[str, ...] = ()
+    reveals: tuple[Boundary, ...] = ()
+    accept_leakage: bool = False
+    deadline: int = 86_400
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What all members agree on; its digest stands on the chain and in every signed message."""
 
@@ -353,6 +384,7 @@ class Terms:
     retain_rounds: int = 0
     secagg: SecAgg | None = None
     tee: Tee | None = None
+    mpc: Mpc | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,13 @@ SCHEMES = {
     "plaintext": "hansa.schemes.plaintext",
     "secagg": "hansa.schemes.secagg",
     "tee": "hansa.schemes.tee",
+    "mpc": "hansa.schemes.mpc",
 }
-TRAINERS = {"torch": "hansa.trainers.torch", "sklearn": "hansa.trainers.sklearn"}
+TRAINERS = {
+    "torch": "hansa.trainers.torch",
+    "sklearn": "hansa.trainers.sklearn",
+    "script": "hansa.trainers.script",
+}
 STORES = {"objects": "hansa.stores.objects"}
 
 

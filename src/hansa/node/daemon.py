@@ -11,18 +11,20 @@ from hansa.app import EvaluateTask, TrainTask, training_seed
 from hansa.node import late
 from hansa.node.blobs import Blobs
 from hansa.node.centre import Centre
+from hansa.node.computing import Computer
 from hansa.node.enclosed import Enclosed
 from hansa.node.evaluating import evaluate
 from hansa.node.inner import Inner
 from hansa.node.messages import Messages, proposal_of
 from hansa.node.models import Models, result_key
 from hansa.node.openings import Openings
+from hansa.node.owning import Owner
 from hansa.node.recording import Records
 from hansa.node.retention import Retention
 from hansa.node.world import Findings, Identity, World
-from hansa.ports import View
+from hansa.ports import Sealed, View
 from hansa.protocol import checkpoint as ckpt
-from hansa.protocol import enclave_plan, opening_plan, plan, selection, stopping, timing
+from hansa.protocol import enclave_plan, mpc_plan, opening_plan, plan, selection, stopping, timing
 from hansa.protocol import messages as msg
 from hansa.protocol.model import parameters, to_arrays
 from hansa.protocol.state import State
@@ -59,7 +61,9 @@ class Node:
         self.blobs = Blobs(terms, world, findings, self.retention)
         self.openings: Openings | None = None
         self.enclosed: Enclosed | None = None
-        self.models: Models | Openings
+        self.owner: Owner | None = None
+        self.computer: Computer | None = None
+        self.models: Models | Openings | Owner
         if terms.secagg is not None:
             records, inner = Records(me, world), None
             if terms.tee is not None:
@@ -69,6 +73,10 @@ class Node:
         elif terms.tee is not None:
             self.enclosed = Enclosed(me, terms, world, self.blobs, findings, Records(me, world))
             self.models = self.enclosed
+        elif terms.mpc is not None:
+            self.owner = self.models = Owner(me, terms, world, self.blobs, findings)
+            if world.session is not None:
+                self.computer = Computer(me, terms, world, self.blobs, findings, Records(me, world))
         else:
             self.models = Models(me.id, terms, world, self.blobs)
         self.messages = Messages(me, world, self.blobs, self.models, findings)
@@ -97,9 +105,16 @@ class Node:
         return done
 
     def close(self) -> None:
-        """End the own enclave, if there is one."""
+        """End the own enclave or session, if there is one."""
         if self.enclosed is not None:
             self.enclosed.close()
+        if self.world.session is not None:
+            self.world.session.close()
+
+    @property
+    def computing(self) -> bool:
+        """Whether something is under way that takes real time, and not the ledger's."""
+        return self.computer is not None and self.computer.busy
 
     def knowledge(self, view: View) -> plan.Knowledge:
         """What this node knows of the running round."""
@@ -124,7 +139,13 @@ class Node:
             waiting=self.messages.waiting(view),
             opening=self.openings.knowledge(state, sent) if self.openings else None,
             enclave=self.enclosed.knowledge(view) if self.enclosed else None,
+            computing=self._computing(state),
         )
+
+    def _computing(self, state: State) -> mpc_plan.Knowledge | None:
+        if self.owner is None:
+            return None
+        return self.owner.knowledge(state, self.computer.certificate if self.computer else None)
 
     def training_task(self, state: State) -> TrainTask:
         """What this node trains in the running round."""
@@ -157,7 +178,7 @@ class Node:
                 self._welcomed = True
                 return True
             case plan.Train():
-                return self._train(view)
+                return self._train(view) if self.owner is None else self._offer(view)
             case plan.Send(kind):
                 return self.messages.send(kind, state)
             case plan.Publish():
@@ -186,6 +207,8 @@ class Node:
                 | enclave_plan.Deliver()
             ):
                 return self._perform_enclosed(step, view)
+            case mpc_plan.Certify() | mpc_plan.Accept() | mpc_plan.Compute() | mpc_plan.Reconstruct():
+                return self._perform_computing(step, view)
             case _:
                 return self._perform_opening(step, view)
 
@@ -204,6 +227,20 @@ class Node:
             case enclave_plan.Deliver():
                 assert isinstance(enclosed, Inner)
                 return enclosed.deliver(view)
+
+    def _perform_computing(self, step: mpc_plan.Step, view: View) -> bool:
+        owner, computer = self.owner, self.computer
+        assert owner is not None
+        if isinstance(step, mpc_plan.Reconstruct):
+            return owner.reconstruct(view.state)
+        assert computer is not None
+        match step:
+            case mpc_plan.Certify():
+                return computer.certify(view)
+            case mpc_plan.Accept():
+                return computer.accept(view)
+            case mpc_plan.Compute():
+                return computer.compute(view)
 
     def _perform_opening(self, step: opening_plan.Step, view: View) -> bool:
         openings, centre = self.openings, self.centre
@@ -265,14 +302,34 @@ class Node:
             update = replace(trained.update, round=state.round)
             late.write(journal, self.terms.training, replace(trained, update=update))
             sealed = self.world.scheme.seal(state, update, self.blobs.get)
-            digest = encoding.digest(sealed.blob)
             meta = timing.pack_meta(update.timestamp, update.millis, update.examples)
-            fields = (state.round, update.version, digest, meta)
-            commit = msg.Commit(self.me.id, *fields[1:], self.messages.sign(state, "Commit", *fields))
-            entries = {f"blob/{i}": blob for i, blob in enumerate((sealed.blob, *sealed.attachments))}
-            entries |= {"residual": trained.residual, "commit": encode_item(commit)}
-            journal.put(state.round, {k: v for k, v in entries.items() if k not in journal.keys(state.round)})
+            self._commit(state, sealed, update.version, meta, {"residual": trained.residual})
             self._trained = None
+        self.messages.deliver("commit", state)
+        return True
+
+    def _commit(
+        self, state: State, sealed: Sealed, version: int, meta: int, entries: dict[str, bytes]
+    ) -> None:
+        """Sign the commitment to what was sealed, and journal both."""
+        journal, fields = self.world.journal, (state.round, version, encoding.digest(sealed.blob), meta)
+        commit = msg.Commit(self.me.id, *fields[1:], self.messages.sign(state, "Commit", *fields))
+        entries |= {f"blob/{i}": blob for i, blob in enumerate((sealed.blob, *sealed.attachments))}
+        entries["commit"] = encode_item(commit)
+        journal.put(state.round, {k: v for k, v in entries.items() if k not in journal.keys(state.round)})
+
+    def _offer(self, view: View) -> bool:
+        """Share the own rows, where the scheme trains on shares."""
+        state, owner = view.state, self.owner
+        assert owner is not None
+        if self.world.journal.get(state.round, "commit") is None:
+            try:
+                sealed, rows = owner.offer(state)
+            except (errors.Misconfigured, errors.AppFailed) as e:
+                self._note(f"round {state.round}: the own rows cannot be shared: {e} {e.hint}".strip())
+                self._unfit = state.round
+                return True
+            self._commit(state, sealed, state.version, timing.pack_meta(view.now, 0, rows), {})
         self.messages.deliver("commit", state)
         return True
 

@@ -8,6 +8,7 @@ from hansa.node.blobs import Blobs
 from hansa.node.flights import Flights
 from hansa.node.models import Models, result_key
 from hansa.node.openings import Openings
+from hansa.node.owning import Owner
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import View
 from hansa.protocol import messages as msg
@@ -25,7 +26,7 @@ class Messages:
     """What one node says in the running round. `judgement`: whether a proposal is right."""
 
     def __init__(
-        self, me: Identity, world: World, blobs: Blobs, models: Models | Openings, findings: Findings
+        self, me: Identity, world: World, blobs: Blobs, models: Models | Openings | Owner, findings: Findings
     ) -> None:
         self.me = me
         self.world = world
@@ -136,7 +137,7 @@ class Messages:
                 fields = (round, current.attempt, result, evidence)
                 return msg.Propose(*fields, self.sign(state, "Proposal", *fields))
             case "opened":
-                assert isinstance(self.models, Openings)
+                assert isinstance(self.models, Openings | Owner)
                 digest = self.models.vote(state)
                 return msg.OpeningVote(me, digest, self.sign(state, "Opening", round, digest))
             case _:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hansa.node.enclosure import Enclosure
 from hansa.node.journal import Journal
 from hansa.node.onion import Onion
-from hansa.ports import Entropy, Ledger, Scheme, Signer, Store, Trainer
+from hansa.ports import Entropy, Ledger, Scheme, Session, Sharing, Signer, Store, Trainer
 from hansa.records import Limits
 
 KEPT = 500
@@ -36,7 +36,8 @@ class World:
 
     `duration`: milliseconds that training on so many examples takes. `virtual`: they pass on the ledger's clock
     only, so that the node must wait for them; else they passed while it trained. `enclosure` starts an enclave, where
-    the node runs one, and `collateral` fetches that of a quote.
+    the node runs one, and `collateral` fetches that of a quote. `sharing` and, at a computing party, `session` are for
+    scheme `mpc`.
     """
 
     ledger: Ledger
@@ -50,6 +51,8 @@ class World:
     virtual: bool = False
     enclosure: Callable[[], Enclosure] | None = None
     collateral: Callable[[bytes], bytes] | None = None
+    sharing: Sharing | None = None
+    session: Session | None = None
     limits: Limits = field(default_factory=Limits)
 
 

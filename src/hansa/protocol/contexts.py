@@ -27,3 +27,8 @@ def sums_context(domain: bytes, round: int, author: int) -> bytes:
 def model_context(domain: bytes, version: int, author: int) -> bytes:
     """What a sealed model is bound to."""
     return encoding.encode([domain, "model", version, author])
+
+
+def package_context(domain: bytes, round: int, author: int, reader: int) -> bytes:
+    """What a package of shares is bound to, from an owner to a party or the other way."""
+    return encoding.encode([domain, "shares", round, author, reader])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hansa.protocol import enclave_plan, opening_plan, phases, selection
+from hansa.protocol import enclave_plan, mpc_plan, opening_plan, phases, selection
 from hansa.protocol.state import State, quorum
 from hansa.records import Phase
 
@@ -107,7 +107,7 @@ class Welcome:
 
 Step = (
     Welcome | Train | Send | Publish | Fetch | Share | Evaluate | Aggregate | Judge | Relay | Choose | Push
-    | opening_plan.Step | enclave_plan.Step
+    | opening_plan.Step | enclave_plan.Step | mpc_plan.Step
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ class Knowledge:
     lies in the outbox and not on the chain. `shared`: phase and quarter in which it last put back what it holds.
     `welcomed`, `evaluated`, `aggregated`: done. `judgement`: what the node
     thinks of the proposal of the current attempt, None before it could fetch it. `opening`: what it knows of keys
-    and openings, `enclave`: of enclaves, where the scheme has any.
+    and openings, `enclave`: of enclaves, `computing`: of computing parties, where the scheme has any.
     """
 
     id: int
@@ -138,6 +138,7 @@ class Knowledge:
     waiting: Mapping[str, frozenset[int]] = field(default_factory=dict)
     opening: opening_plan.Knowledge | None = None
     enclave: enclave_plan.Knowledge | None = None
+    computing: mpc_plan.Knowledge | None = None
 
 
 def strangers(state: State) -> frozenset[int]:
@@ -210,6 +211,7 @@ def next_steps(state: State, know: Knowledge, now: int) -> list[Step]:
     done = elapsed(state, now)
     opening: list[Step] = list(opening_plan.steps(state, know.opening, min(done, 1))) if know.opening else []
     opening += enclave_plan.steps(state, know.enclave, min(done, 1)) if know.enclave else ()
+    opening += mpc_plan.steps(state, know.computing) if know.computing else ()
     if state.phase not in phases.RUNNING:
         return opening
     if done >= 1:
@@ -234,6 +236,7 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
             able = me in current.roster and state.members[me].onion_round < state.round
             able = able and (know.opening is None or opening_plan.ready(state, know.opening))
             able = able and (know.enclave is None or enclave_plan.ready(state, know.enclave))
+            able = able and (know.computing is None or mpc_plan.ready(state, know.computing))
             if able and know.trains and "commit" not in know.sent:
                 yield Train()
         case Phase.BEACON:
@@ -253,7 +256,8 @@ def _own_part(state: State, know: Knowledge, done: float) -> Iterator[Step]:
                 else:
                     yield Send("vote")
         case Phase.OPEN:
-            if know.opening is not None and know.opening.decided and "opened" not in know.sent:
+            judge = know.opening or know.computing
+            if judge is not None and judge.decided and "opened" not in know.sent:
                 yield Send("opened")
 
 
@@ -292,6 +296,11 @@ def _aggregation(state: State, know: Knowledge, done: float) -> Iterator[Step]:
     if know.enclave is not None and not state.parameters.opens:
         verifies = False
         leads = leads and (know.aggregated or enclave_plan.leads(state, know.enclave))
+    if know.computing is not None:
+        verifies, leads = False, leads and mpc_plan.settled(state)
+        if leads and not know.aggregated:
+            yield Aggregate()
+            return
     if (verifies or leads) and not know.aggregated:
         missing = current.selected - know.checked
         yield Fetch(missing) if missing else Aggregate()

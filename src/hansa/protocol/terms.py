@@ -18,6 +18,7 @@ from hansa.records import (
     Governance,
     GovernanceTerms,
     Layout,
+    Mpc,
     Parameters,
     Release,
     SecAgg,
@@ -28,12 +29,10 @@ from hansa.records import (
 )
 
 SCHEMES: Final = ("plaintext", "secagg", "tee", "mpc")
-AVAILABLE_SCHEMES: Final = ("plaintext", "secagg", "tee")
 MIN_SELECTION: Final = 4
 MIN_COHORT: Final = 3
 ORDER_RULES: Final = ("median", "trimmed-mean", "krum", "multi-krum")
 """Rules that compare members' values or distances, so that they need every value of each update."""
-PHASES: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class Draft:
     retain_rounds: int = 0
     secagg: SecAgg | None = None
     tee: Tee | None = None
+    mpc: Mpc | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,6 @@ def _conflicts(terms: Draft | Terms) -> Iterator[Conflict]:
 
 
 def _offered(terms: Draft | Terms) -> Iterator[Conflict]:
-    if terms.scheme not in AVAILABLE_SCHEMES:
-        yield Conflict(
-            "[federation] scheme",
-            f'"{terms.scheme}" is not offered by this version',
-            'Use scheme = "plaintext", in which every member sees every update.',
-        )
     if terms.privacy != "off":
         yield Conflict(
             "[privacy] differential_privacy",
@@ -120,6 +114,8 @@ def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
         )
     if scheme == "tee":
         yield from _tee_pairs(terms)
+    if scheme == "mpc":
+        yield from _mpc_pairs(terms)
     if sums_only(terms):
         if rule in ORDER_RULES:
             yield Conflict(
@@ -157,11 +153,43 @@ def _scheme_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
             f"sparse updates under {scheme} show which parameters a member's data touch",
             "Use gamma = 1.0.",
         )
-    if scheme in ("secagg", "tee") and terms.govern.invitation == "owner":
+    if scheme in ("secagg", "tee", "mpc") and terms.govern.invitation == "owner":
         yield Conflict(
             "[governance] invitation",
             f"under {scheme} an owner could invite a made-up cohort around one victim",
             'Use invitation = "vote".',
+        )
+
+
+def _mpc_pairs(terms: Draft | Terms) -> Iterator[Conflict]:
+    training, aggregation = terms.training, terms.aggregation
+    if terms.governance is not Governance.SERVER:
+        yield Conflict(
+            "[federation] governance",
+            "under mpc the computing parties lead, and they are no members",
+            'Use governance = "server", and name the computing parties in [governance] seats.',
+        )
+    if training.rounds != 1:
+        yield Conflict(
+            "[training] rounds",
+            f"under mpc the parties train once, from shares to the model, and not in {training.rounds} rounds",
+            "Use rounds = 1; the training script says how many epochs.",
+        )
+    if training.mode == "asynchronous":
+        yield Conflict(
+            "[training] mode",
+            "under mpc the parties train on one fixed set of shares",
+            'Use mode = "synchronous".',
+        )
+    if training.gamma < 1:
+        yield Conflict(
+            "[training] gamma", "under mpc there are no updates that could be sparse", "Use gamma = 1.0."
+        )
+    if aggregation.rule != "weighted-mean" or aggregation.optimizer != "none":
+        yield Conflict(
+            "[aggregation] rule",
+            "under mpc no updates are aggregated: training itself is joint",
+            'Use rule = "weighted-mean" and optimizer = "none"; the training script names its optimizer.',
         )
 
 
@@ -281,9 +309,9 @@ def parameters(terms: Terms) -> Parameters:
         digest=terms_digest(terms),
         governance=terms.governance,
         evaluate=selection.rule != "none",
-        opens=sums_only(terms),
-        # What an enclave gives can be checked, and not made again; sums of masked updates can.
-        precommit=govern.precommit and (terms.scheme != "tee" or sums_only(terms)),
+        opens=sums_only(terms) or terms.scheme == "mpc",
+        # What an enclave or the parties give can be checked, and not made again; sums of masked updates can.
+        precommit=govern.precommit and (terms.scheme not in ("tee", "mpc") or sums_only(terms)),
         by_vote=govern.invitation == "vote",
         borda=selection.rule == "borda",
         targets=selection.targets,
@@ -302,8 +330,15 @@ def parameters(terms: Terms) -> Parameters:
         max_absent=govern.max_absent,
         weight_cap=govern.weight_cap,
         penalty=govern.penalty,
-        durations=(training.deadline,) * PHASES,
+        durations=_durations(terms),
     )
+
+
+def _durations(terms: Terms) -> tuple[int, int, int, int, int, int, int]:
+    """Seconds for the phases COMMIT to OPEN. Under mpc the parties train while the leader is to propose."""
+    seconds = terms.training.deadline
+    training = seconds if terms.mpc is None else max(seconds, terms.mpc.deadline)
+    return (seconds, seconds, seconds, seconds, training, seconds, seconds)
 
 
 def terms_digest(terms: Terms) -> bytes:
