@@ -118,7 +118,10 @@ def found(file: FederationFile) -> Founding:
     simulated, draft = file.simulation, file.draft
     members = tuple(party(simulated.seed, app.member_name(i)) for i in range(simulated.members))
     servers: tuple[Party, ...] = ()
-    if draft.governance is Governance.SERVER:
+    if draft.mpc is not None:
+        count = len(draft.govern.seats)
+        servers = tuple(party(simulated.seed, f"p{i}", Role.PARTY) for i in range(count))
+    elif draft.governance is Governance.SERVER:
         count = max(1, len(draft.govern.seats))
         servers = tuple(party(simulated.seed, f"s{i}", Role.SERVER) for i in range(count))
     centres: tuple[Party, ...] = ()

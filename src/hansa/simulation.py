@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from hansa.node.daemon import Node
 from hansa.node.enclosure import Enclosure, command
 from hansa.node.journal import open_journal
 from hansa.node.world import Identity, World
-from hansa.ports import Trainer, View
+from hansa.ports import Session, Trainer, View
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol import plan
@@ -51,6 +52,9 @@ CHAIN_ID = 4_820_657
 GENESIS_TIME = 1_800_000_000
 RESOURCES = 10
 """Declared resources of every simulated member."""
+
+LOOK = 0.05
+"""Seconds between two looks at computing parties that are at work."""
 
 Progress = Callable[[Event, "Simulation"], None]
 
@@ -135,8 +139,16 @@ class Simulation:
             virtual=True,
             enclosure=self._enclosure if p.address in self.founding.seats and self.terms.tee else None,
             collateral=collected(self.clock) if self.terms.tee else None,
+            sharing=wiring.sharing(self.terms) if self.terms.mpc else None,
+            session=self._session(p) if p.role is Role.PARTY else None,
         )
         return Node(me, self.terms, world)
+
+    def _session(self, p: Party) -> Session:
+        """A computing party's session, with processes of its own on this machine."""
+        return wiring.session(
+            self.terms, self.folder / "app", self.folder / "parties" / p.name, secret=p.sealing_key
+        )
 
     def _enclosure(self) -> Enclosure:
         return Enclosure(command("simulated"), limit=Limits().blob)
@@ -156,6 +168,9 @@ class Simulation:
                 return self.view()
             if done:
                 self.clock.move(self.clock() + 1)
+            elif any(node.computing for node in self.nodes):
+                # Parties at work take real time, of which the ledger's clock knows nothing.
+                time.sleep(LOOK)
             else:
                 now = self.clock()
                 training = (n.busy_until for n in self.nodes if n.busy_until > now)
@@ -206,7 +221,7 @@ class Simulation:
         owner.submit(*(self._join(p) for p in parties if p.address not in state.ids))
         self.clock.move(self.clock() + 1)
         if state.phase is Phase.IDLE:
-            # Under secagg the parties make their keys first.
+            # Under secagg the parties make their keys first, under mpc their certificates.
             while self._pass(self.view()):
                 self.clock.move(self.clock() + 1)
             owner.submit(msg.Start())

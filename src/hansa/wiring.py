@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 from hansa import errors
 from hansa.app import TrainerOptions, load_app
-from hansa.ports import Entropy, Scheme, Store, Trainer
+from hansa.ports import Entropy, Scheme, Session, Sharing, Store, Trainer
 from hansa.records import Limits, Terms
 
 SCHEMES = {
@@ -23,13 +24,18 @@ TRAINERS = {
     "script": "hansa.trainers.script",
 }
 STORES = {"objects": "hansa.stores.objects"}
+COMPUTING = {"mpc": "hansa.mpc.computing"}
 
 
 def _create(table: dict[str, str], name: str) -> Any:
+    return _module(table, name).create
+
+
+def _module(table: dict[str, str], name: str) -> Any:
     if name not in table:
         raise errors.Misconfigured(f"there is no adapter {name!r}", hint=f"There are: {', '.join(table)}.")
     try:
-        return import_module(table[name]).create
+        return import_module(table[name])
     except ModuleNotFoundError as e:
         raise errors.Misconfigured(
             f"{name} needs the package {e.name!r}", hint=f"pip install 'hansa[{name}]'"
@@ -55,6 +61,22 @@ def trainer(options: TrainerOptions) -> Trainer:
     """A trainer of an app, for the framework that it declares."""
     framework = load_app(options.folder, digest=options.digest).framework
     return cast(Trainer, _create(TRAINERS, framework)(options))
+
+
+def sharing(terms: Terms) -> Sharing:
+    """Secret sharing among the computing parties of the terms. Raises `Misconfigured` without the extra `mpc`."""
+    return cast(Sharing, _module(COMPUTING, "mpc").sharing(terms))
+
+
+def session(
+    terms: Terms, folder: Path, home: Path, *, secret: bytes, address: str = "127.0.0.1:0"
+) -> Session:
+    """The session of a computing party: the script in `folder`, what it must not lose in `home`, sealed by `secret`.
+
+    `address` is where its links listen; port 0 takes a free one.
+    """
+    make = _module(COMPUTING, "mpc").session
+    return cast(Session, make(terms, folder, home, secret=secret, address=address))
 
 
 def store(url: str, **options: Any) -> Store:
