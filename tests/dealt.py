@@ -45,7 +45,7 @@ SCALE = 2.0**16
 class Replicated:
     """x = a + b + c modulo 2**64; the party of rank r holds components r and r + 1."""
 
-    def deal(self, name: str, array: NDArray[Any]) -> Dealt:
+    def deal(self, job: bytes, name: str, array: NDArray[Any]) -> Dealt:
         if not np.isfinite(array).all():
             raise errors.Misconfigured(f"{name} has values that are no numbers")
         fixed = np.rint(np.asarray(array, np.float64) * SCALE).astype(np.int64).view(np.uint64)
@@ -54,15 +54,21 @@ class Replicated:
         shares = tuple(parts[r].tobytes() + parts[(r + 1) % 3].tobytes() for r in range(3))
         return Dealt(name, fixed.shape, "float32", shares)
 
-    def check(self, part: Part, rank: int, share: bytes) -> None:
+    def check(self, job: bytes, rank: int, part: Part, share: bytes, owner: int) -> None:
+        if encoding.digest(share) != part.shares[rank]:
+            raise errors.Untrusted(f"the share of {part.name} is not the one that the owner committed to")
         if len(share) != 16 * int(np.prod(part.shape)):
             raise errors.Untrusted(f"the share of {part.name} has {len(share)} bytes")
 
-    def components(self, rank: int, share: bytes) -> tuple[tuple[int, bytes], ...]:
-        half = len(share) // 2
-        return tuple(sorted(((rank, share[:half]), ((rank + 1) % 3, share[half:]))))
+    def components(self, job: bytes, rank: int, shares: Mapping[str, bytes]) -> tuple[tuple[int, bytes], ...]:
+        share, half = shares["w"], len(shares["w"]) // 2
+        held = (rank, share[:half]), ((rank + 1) % 3, share[half:])
+        return tuple(sorted((n, encoding.digest(data)) for n, data in held))
 
-    def reconstruct(self, shares: Sequence[bytes]) -> NDArray[Any]:
+    def reconstruct(self, job: bytes, shares: Sequence[Mapping[str, bytes]]) -> dict[str, NDArray[Any]]:
+        return {"w": self.put_together([s["w"] for s in shares])}
+
+    def put_together(self, shares: Sequence[bytes]) -> NDArray[Any]:
         parts = [np.frombuffer(s[: len(s) // 2], np.uint64) for s in shares]
         total = parts[0] + parts[1] + parts[2]
         return (total.view(np.int64) / SCALE).astype(np.float32)
@@ -80,10 +86,10 @@ class Meeting:
     def hold(self) -> None:
         sharing, (job, *_) = Replicated(), self.jobs.values()
         rows = [
-            sharing.reconstruct([self.jobs[r].shares[owner]["features"] for r in range(PARTIES)])
+            sharing.put_together([self.jobs[r].shares[owner]["features"] for r in range(PARTIES)])
             for owner in sorted(job.shares)
         ]
-        dealt = sharing.deal("w", np.concatenate(rows).reshape(-1, LENGTH).mean(axis=0))
+        dealt = sharing.deal(job.name, "w", np.concatenate(rows).reshape(-1, LENGTH).mean(axis=0))
         self.made = {r: {"w": dealt.shares[r]} for r in range(PARTIES)}
 
 
@@ -104,7 +110,7 @@ class StandIn:
             return None
         self.meeting.jobs[job.rank] = job
         assert job.certificates[job.rank] == self.certificate
-        assert job.addresses[job.rank] == self.address
+        assert job.addresses == tuple(f"127.0.0.1:{7000 + k}" for k in range(PARTIES))
         if len(self.meeting.jobs) < PARTIES:
             return None
         if not self.meeting.made:
@@ -147,7 +153,11 @@ def terms(parties: list[Party], *, least: int = 3, **changes: Any) -> Terms:
 
 
 def dealt(
-    members: int = 4, *, meeting: Meeting | None = None, trainers: Mapping[int, Any] | None = None, **changes: Any
+    members: int = 4,
+    *,
+    meeting: Meeting | None = None,
+    trainers: Mapping[int, Any] | None = None,
+    **changes: Any,
 ) -> tuple[Tiny, list[StandIn]]:
     """A federation in COMMIT of round 1, and the sessions of its parties. Ids: members, then parties."""
     roles = [Role.MEMBER] * members + [Role.PARTY] * PARTIES

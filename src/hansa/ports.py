@@ -300,26 +300,29 @@ class Owning(Trainer, Protocol):
 
 
 class Sharing(Protocol):
-    """Secret sharing among the computing parties of the terms."""
+    """Secret sharing among the computing parties of the terms. `job` names the training that shares are for."""
 
-    def deal(self, name: str, array: NDArray[Any]) -> Dealt:
+    def deal(self, job: bytes, name: str, array: NDArray[Any]) -> Dealt:
         """An array in shares. Raises `Misconfigured` for values that fixed point cannot hold."""
 
-    def check(self, part: Part, rank: int, share: bytes) -> None:
-        """Whether a share may be that of a rank of this array. Raises `Untrusted`."""
+    def check(self, job: bytes, rank: int, part: Part, share: bytes, owner: int) -> None:
+        """Whether a share is the one of this rank that its owner committed to, of this array. Raises `Untrusted`."""
 
-    def components(self, rank: int, share: bytes) -> tuple[tuple[int, bytes], ...]:
-        """The components of which a share consists, with their numbers; several ranks may hold one."""
+    def components(self, job: bytes, rank: int, shares: Mapping[str, bytes]) -> tuple[tuple[int, bytes], ...]:
+        """The components that a rank holds of the model: their numbers, and digests over all parameters.
 
-    def reconstruct(self, shares: Sequence[bytes]) -> NDArray[Any]:
-        """The array, from the shares of all ranks. Raises `Untrusted`."""
+        Raises `Untrusted` for shares of another model than that of the terms.
+        """
+
+    def reconstruct(self, job: bytes, shares: Sequence[Mapping[str, bytes]]) -> dict[str, NDArray[Any]]:
+        """The model's parameters, from the shares of all ranks. Raises `Untrusted`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """What one party needs to train: its rank, those of its peers' certificates and addresses, shares by owner.
 
-    `name` binds everything to the federation and the round.
+    `name` is what the shares are bound to.
     """
 
     name: bytes

@@ -135,7 +135,7 @@ def test_a_party_that_holds_another_model_is_found_and_nothing_is_final() -> Non
     made.run(2000)
     assert made.state.version == 0
     assert made.state.phase is Phase.PAUSED
-    assert "hold different shares of w" in notes(made, 4)
+    assert "hold different shares of the model" in notes(made, 4)
 
 
 def test_a_party_that_sends_one_owner_other_shares_than_it_recorded_is_named() -> None:
@@ -150,7 +150,7 @@ def test_a_party_that_sends_one_owner_other_shares_than_it_recorded_is_named() -
 
     scheme.pack = other
     made.run(1000)
-    assert "party 5 sent other shares of w than it recorded" in notes(made, 0)
+    assert "party 5 sent other shares of the model than it recorded" in notes(made, 0)
     assert made.state.version == 1, "three of four owners have a good model"
     with pytest.raises(errors.Unavailable):
         model_of(made, 0)

@@ -14,7 +14,7 @@ from hansa.node.recording import Records
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import Dealing, Job, Session, Sharing, Trained, View
 from hansa.protocol import mpc
-from hansa.protocol.mpc import Acceptance, Delivery, Offer, Output, Refused
+from hansa.protocol.mpc import Acceptance, Delivery, Offer, Refused
 from hansa.protocol.state import State
 from hansa.records import RecordKind, Terms
 
@@ -83,9 +83,7 @@ class Computer:
         if shares.keys() != {part.name for part in offer.parts}:
             raise errors.Untrusted("the package holds other arrays than the offer names")
         for part in offer.parts:
-            if encoding.digest(shares[part.name]) != part.shares[rank]:
-                raise errors.Untrusted(f"the share of {part.name} is not the one that the owner committed to")
-            self._sharing.check(part, rank, shares[part.name])
+            self._sharing.check(mpc.job(state), rank, part, shares[part.name], owner)
         return shares
 
     # training
@@ -115,30 +113,26 @@ class Computer:
         addresses = tuple(self._address(state, p) for p in peers)
         shares = {owner: self._shares(state, owner) for owner in owners}
         rows = {owner: self._offer(state, owner).rows for owner in owners}
-        name = encoding.digest(encoding.encode([state.domain, "mpc", state.round, list(owners)]))
-        return self._session.train(Job(name, peers.index(self.me.id), certificates, addresses, rows, shares))
+        me = peers.index(self.me.id)
+        return self._session.train(Job(mpc.job(state), me, certificates, addresses, rows, shares))
 
     def _deliver(self, state: State, trained: Trained) -> bytes:
-        owners, layout = mpc.accepted(state, self.blobs.get), self.terms.layout
+        owners = mpc.accepted(state, self.blobs.get)
         rank, blobs, packages = mpc.parties(state).index(self.me.id), list[bytes](), []
         for owner in owners:
             sealed = self._scheme.pack(state, owner, trained.shares)
             packages.append((owner, encoding.digest(sealed.blob)))
             blobs += (sealed.blob, *sealed.attachments)
-        outputs = tuple(
-            Output(
-                name,
-                shape,
-                tuple(
-                    (n, encoding.digest(data))
-                    for n, data in self._sharing.components(rank, trained.shares[name])
-                ),
-            )
-            for name, shape in zip(layout.names, layout.shapes, strict=True)
-        )
+        components = self._sharing.components(mpc.job(state), rank, trained.shares)
         report = encoding.encode(trained.report)
         made = Delivery(
-            state.domain, state.round, self.me.id, owners, outputs, tuple(packages), encoding.digest(report)
+            state.domain,
+            state.round,
+            self.me.id,
+            owners,
+            components,
+            tuple(packages),
+            encoding.digest(report),
         )
         data = encoding.encode(made)
         self.blobs.publish(state, *blobs, report, data)

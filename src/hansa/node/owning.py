@@ -51,7 +51,7 @@ class Owner:
         """The own rows in shares, and how many they are. Raises `Misconfigured` for rows that cannot be shared."""
         trainer = cast(Owning, self.world.trainer)
         table = trainer.table(self.me.training_data, lambda n: self.world.entropy(f"noise/{state.round}", n))
-        dealt = [self._sharing.deal(name, array) for name, array in table.arrays.items()]
+        dealt = [self._sharing.deal(mpc.job(state), name, array) for name, array in table.arrays.items()]
         return self._scheme.offer(state, table.rows, table.ids, dealt), table.rows
 
     # the settlement, as the leader makes it and owners check it
@@ -97,18 +97,12 @@ class Owner:
                 )
 
     def _shares(self, state: State, party: int, delivery: Delivery) -> dict[str, bytes]:
-        """A party's shares of the model, held against the digests that it recorded. Raises `Untrusted`."""
+        """A party's shares of the model, held against what it recorded. Raises `Untrusted`."""
         package = self.blobs.get(dict(delivery.packages)[self.me.id])
         shares = self._scheme.unpack(state, party, package, self.blobs.get)
         rank = mpc.parties(state).index(party)
-        if shares.keys() != {o.name for o in delivery.outputs}:
-            raise errors.Untrusted(f"the package of party {party} holds another model than it recorded")
-        for output in delivery.outputs:
-            part = mpc.Part(output.name, output.shape, "float32", ())
-            self._sharing.check(part, rank, shares[output.name])
-            held = self._sharing.components(rank, shares[output.name])
-            if tuple((n, encoding.digest(data)) for n, data in held) != output.components:
-                raise errors.Untrusted(f"party {party} sent other shares of {output.name} than it recorded")
+        if self._sharing.components(mpc.job(state), rank, shares) != delivery.components:
+            raise errors.Untrusted(f"party {party} sent other shares of the model than it recorded")
         return shares
 
     # the model
@@ -135,10 +129,7 @@ class Owner:
                 self._shares(state, party, mpc.read_delivery(self.blobs.get(d), state, party, made.owners))
                 for party, d in made.deliveries
             ]
-            arrays = {
-                name: self._sharing.reconstruct([part[name] for part in parts])
-                for name in self.terms.layout.names
-            }
+            arrays = self._sharing.reconstruct(mpc.job(state), parts)
             digest = self._judged(state, arrays)
         self.world.journal.put(state.round, {_name("decided", state): digest})
         return True

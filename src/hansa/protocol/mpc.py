@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Annotated
 
 from hansa import encoding, errors
@@ -71,15 +72,6 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One parameter as a party holds it: pairs of a component's number and its digest."""
-
-    name: str
-    shape: tuple[Extent, ...]
-    components: tuple[tuple[Id, Bytes32], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Revealed:
     """What a boundary opened: its name in the terms, the rank that saw it (-1: everybody), and how often."""
 
@@ -110,13 +102,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a party holds of the model, and where each owner finds its share of it. `report`: digest of a `Report`."""
+    """What a party holds of the model, and where each owner finds its share of it.
+
+    `components`: pairs of a component's number and the digest of it over all parameters. `packages`: by owner, digest
+    of the party's shares sealed to it. `report`: digest of a `Report`.
+    """
 
     federation: Bytes32
     round: Count
     party: Id
     owners: tuple[Id, ...]
-    outputs: tuple[Output, ...]
+    components: tuple[tuple[Id, Bytes32], ...]
     packages: tuple[tuple[Id, Bytes32], ...]
     report: Bytes32
 
@@ -156,6 +152,11 @@ def certificate(state: State, party: int) -> bytes | None:
     """Digest of the certificate that counts for a party: the last that it recorded."""
     records = state.recorded.get((RecordKind.KEY, party), ())
     return max(records, key=lambda r: r[0])[1] if records else None
+
+
+def job(state: State) -> bytes:
+    """The name of the running round's training, to which every share is bound."""
+    return encoding.digest(encoding.encode([state.domain, "mpc", state.round]))
 
 
 def recorded(state: State, kind: RecordKind) -> dict[int, bytes]:
@@ -243,8 +244,8 @@ def read_report(data: bytes) -> Report:
 def settle(terms: Terms, state: State, fetch: Fetch) -> Settlement:
     """What comes of all records of the round. Raises `Unavailable` while one is missing, `Untrusted` if they differ.
 
-    Every party must hold the model that the terms describe; those that hold the same component must hold the same
-    bytes of it; and each report must name exactly the reveals of the terms.
+    Parties that hold the same component must hold the same bytes of it; each report must name exactly the reveals of
+    the terms.
     """
     owners = accepted(state, fetch)
     if not owners:
@@ -256,7 +257,7 @@ def settle(terms: Terms, state: State, fetch: Fetch) -> Settlement:
     if missing:
         raise errors.Unavailable(f"party {missing[0]} has not delivered yet")
     found = {p: read_delivery(fetch(d), state, p, owners) for p, d in delivered.items()}
-    _check_outputs(terms, found)
+    _check_components(found)
     for p, delivery in found.items():
         check_report(terms, p, read_report(fetch(delivery.report)))
     said = recorded(state, RecordKind.INPUT)
@@ -265,21 +266,18 @@ def settle(terms: Terms, state: State, fetch: Fetch) -> Settlement:
     )
 
 
-def _check_outputs(terms: Terms, deliveries: Mapping[int, Delivery]) -> None:
-    layout, holders = terms.layout, dict[tuple[str, int], tuple[int, bytes]]()
-    for p, delivery in deliveries.items():
-        made = tuple((o.name, o.shape) for o in delivery.outputs)
-        if made != tuple(zip(layout.names, layout.shapes, strict=True)):
-            raise errors.Untrusted(f"party {p} delivers another model than that of the terms")
-        for output in delivery.outputs:
-            for component, digest in output.components:
-                other, seen = holders.setdefault((output.name, component), (p, digest))
-                if seen != digest:
-                    raise errors.Untrusted(
-                        f"parties {other} and {p} hold different shares of {output.name}: one of them is wrong",
-                        hint="Nobody can tell which. Train again with other parties, or with three of which you "
-                        "trust two.",
-                    )
+def _check_components(deliveries: Mapping[int, Delivery]) -> None:
+    held = {p: dict(delivery.components) for p, delivery in deliveries.items()}
+    pairs = [
+        (a, b)
+        for a, b in combinations(sorted(held), 2)
+        if any(held[a][c] != held[b][c] for c in held[a].keys() & held[b].keys())
+    ]
+    if pairs:
+        raise errors.Untrusted(
+            "parties " + ", ".join(f"{a} and {b}" for a, b in pairs) + " hold different shares of the model",
+            hint="A party that stands in every pair altered its own; of a single pair either may have.",
+        )
 
 
 def check_report(terms: Terms, party: int, report: Report) -> None:
