@@ -46,6 +46,9 @@ def gas_of_a_round(terms: Terms, members: int) -> dict[str, int]:
     verifiers = min(members, _verifiers(terms, members))
     senders = {call: verifiers if call in BY_VERIFIERS else members for call in GAS}
     found = {call: fixed + each * senders[call] for call, (fixed, each) in GAS.items() if call not in off}
+    if terms.mpc is not None:
+        # Each party records a certificate, whose shares are good, and its delivery.
+        found["records"] = RECORD * 3 * len(terms.govern.seats)
     if terms.tee is not None:
         # Each host records an attestation, and every member vouches for it, once in so many rounds.
         found["records"] = RECORD * verifiers * (1 + members) // terms.tee.epoch
@@ -88,5 +91,6 @@ def down_bytes(terms: Terms, members: int) -> tuple[int, int]:
 
 def longest_round(terms: Terms) -> int:
     """Seconds that a round lasts at most, when every phase, extension and attempt runs to its deadline."""
-    commits = 1 + terms.govern.extensions
-    return terms.training.deadline * (commits + 4 + 2 * terms.govern.attempts)
+    commit, *others, training, verify, open = contract_parameters(terms).durations
+    phases = commit * (1 + terms.govern.extensions) + sum(others)
+    return phases + open + (training + verify) * terms.govern.attempts

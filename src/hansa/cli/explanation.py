@@ -8,6 +8,7 @@ from __future__ import annotations
 from hansa.cli import costs
 from hansa.cli.console import clock
 from hansa.protocol.attested import NO_PROTECTION, protection
+from hansa.protocol.mpc import mpc_of
 from hansa.protocol.terms import terms_digest
 from hansa.records import Terms
 
@@ -23,9 +24,10 @@ ON_CHAIN = (
 
 def rows(terms: Terms, members: int) -> list[tuple[str, str]]:
     """Label and sentence of each line; a line that goes on has no label. `members` of a round, for its costs."""
+    data = [("Your data", "never leave your machine. What was learned from them does, as an update.")]
     return [
-        ("Your data", "never leave your machine. What was learned from them does, as an update."),
-        *_updates(terms),
+        *(data if terms.mpc is None else _shared(terms)),
+        *(_updates(terms) if terms.mpc is None else ()),
         ("Retention", _retention(terms)),
         ("Outsiders", "see what is on the chain, and nothing else."),
         ("The chain", "keeps for ever, and nobody can delete:"),
@@ -84,6 +86,37 @@ def _updates(terms: Terms) -> list[tuple[str, str]]:
     ]
 
 
+def _shared(terms: Terms) -> list[tuple[str, str]]:
+    """Who sees what of the rows that are shared."""
+    agreed = mpc_of(terms)
+    parties = len(terms.govern.seats)
+    both = "any two of them" if agreed.protocol == "ABY3" else "both of them"
+    layers = [("", f"- {line}") for line in agreed.network]
+    opened = [
+        (
+            "",
+            f"- {r.boundary}: to {'every party' if r.to < 0 else f'party {r.to}'}, {r.times} times a step, "
+            + (f"clipped at {r.clip:g}, noise {r.noise:g}" if r.noise else "AS IT IS, with no noise"),
+        )
+        for r in agreed.reveals
+    ]
+    leaks = [("", "THE TERMS ACCEPT LEAKAGE: see docs/mpc.md for what such boundaries gave away.")]
+    return [
+        (
+            "Your data",
+            f"leave your machine as shares for {parties} computing parties; one share tells nothing.",
+        ),
+        ("", f"{both.capitalize()} together could read all rows of all owners, now or later."),
+        ("", "The parties are trusted to compute as agreed; a wrong training by all of them would pass."),
+        ("The network", "has these layers:"),
+        *layers,
+        ("Opened", "is nothing while training." if not opened else "while training:"),
+        *opened,
+        *(leaks if agreed.accept_leakage else ()),
+        ("The store", "sees sizes and times, and how many rows each owner has. What lies there is sealed."),
+    ]
+
+
 def _in_enclaves(terms: Terms) -> list[tuple[str, str]]:
     hosts = len(terms.govern.seats) or terms.govern.committee
     if protection(terms) == NO_PROTECTION:
@@ -122,12 +155,21 @@ def _on_chain(terms: Terms) -> tuple[str, ...]:
     found: tuple[str, ...] = ON_CHAIN
     if terms.tee is not None:
         found = *found, "SHA-256 of what each enclave's quote proved, and who vouched for it"
+    if terms.mpc is not None:
+        found = (
+            *found,
+            "SHA-256 of shares and of their parts; which party refused whose, what was opened how often",
+        )
     if terms.secagg is not None:
         found = *found, "SHA-256 of keys, certificates, openings and halves; whose sums were refused"
     return found
 
 
 def _readers(terms: Terms) -> str:
+    if terms.mpc is not None:
+        return (
+            "is put together by the owners whose rows were trained on. The computing parties do not see it."
+        )
     if terms.secagg is not None and terms.tee is None:
         return "of each round is opened by those in its sum; others ask for it, as often as the terms say."
     return "of each round is sealed to the members of that round."
@@ -152,12 +194,20 @@ def _retention(terms: Terms) -> str:
 
 
 def _noise(terms: Terms) -> str:
+    if terms.mpc is not None:
+        return (
+            "OFF: the model carries no noise."
+            if not any(r.noise for r in terms.mpc.reveals)
+            else ("at the boundaries above only: the model carries no noise.")
+        )
     if terms.privacy == "off":
         return "OFF: updates carry no noise, and there is no bound on what they give away."
     return terms.privacy
 
 
 def _protection(terms: Terms) -> str:
+    if terms.mpc is not None:
+        return "nobody sees rows, so nobody can judge them: an owner can poison the model with rows that it made up."
     if terms.selection.rule == "none":
         where = " in the enclave" if terms.tee is not None and terms.secagg is None else ""
         return f"no update is judged; {terms.aggregation.rule}{where} alone limits what one can do."

@@ -1,14 +1,14 @@
 """Whom a federation waits for, beyond the messages of a round: for status and for a node's log.
 
-What is below is for `secagg`; that of `tee` is in `unattested`; with `tee.inner` both count. Other schemes wait for
-nothing else.
+What is below is for `secagg`; that of `tee` is in `unattested`, that of `mpc` in `uncomputed`; with `tee.inner` both
+count. Scheme `plaintext` waits for nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hansa.protocol import attested, secagg, unattested
+from hansa.protocol import attested, secagg, unattested, uncomputed
 from hansa.protocol.history import names_of
 from hansa.protocol.opening_plan import PATIENCE
 from hansa.protocol.plan import elapsed
@@ -25,6 +25,8 @@ READY = "ready: waiting for the owner to start the first round"
 
 def missing(terms: Terms, state: State) -> tuple[str, ...]:
     """Addresses of key centres, servers and hosts that the terms name, and that have not joined."""
+    if terms.mpc is not None:
+        return uncomputed.missing(terms, state)
     if terms.secagg is None:
         return () if terms.tee is None else unattested.missing(terms, state)
     named = (*secagg.secagg_of(terms).key_centres, *terms.govern.seats)
@@ -33,6 +35,8 @@ def missing(terms: Terms, state: State) -> tuple[str, ...]:
 
 def awaited(terms: Terms, state: State) -> dict[str, frozenset[int]]:
     """Kind of record -> ids that owe it; of kinds in `ANY_OF` one of them does."""
+    if terms.mpc is not None:
+        return uncomputed.awaited(state)
     enclaves = {} if terms.tee is None else unattested.awaited(terms, state)
     if terms.secagg is None or state.phase is Phase.STOPPED:
         return enclaves
@@ -56,6 +60,8 @@ def awaited(terms: Terms, state: State) -> dict[str, frozenset[int]]:
 
 def remarks(terms: Terms, state: State, id: int) -> Iterator[str]:
     """What is to be said of a member: of its key, its way back, and suspicion; of its enclave."""
+    if terms.mpc is not None:
+        yield from uncomputed.remarks(state, id)
     if terms.tee is not None:
         yield from unattested.remarks(terms, state, id)
     if terms.secagg is None:
@@ -76,6 +82,8 @@ def remarks(terms: Terms, state: State, id: int) -> Iterator[str]:
 
 def sentence(terms: Terms, state: State, id: int, now: int) -> str:
     """What the node of this id waits for, if it is another party's turn; else empty."""
+    if terms.mpc is not None:
+        return uncomputed.sentence(terms, state, id)
     keys = "" if terms.secagg is None else _of_sums(terms, state, id, now)
     enclaves = "" if terms.tee is None else unattested.sentence(terms, state, id)
     # Who is ready in one respect may still wait in the other.
