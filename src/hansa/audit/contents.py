@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hansa.audit import attestations, deliveries, enclaves, roles, rounds, sums
+from hansa.audit import attestations, deliveries, enclaves, roles, rounds, shares, sums
 from hansa.audit.case import INITIAL, Case
 from hansa.audit.decisions import History, Round
 from hansa.audit.enclaves import Enclaves
 from hansa.audit.report import Book
 from hansa.audit.rounds import Rounds
+from hansa.audit.shares import Shares
 from hansa.audit.sums import Sums
 from hansa.protocol import timing
 from hansa.protocol.checkpoint import Checkpoint
@@ -40,6 +41,9 @@ def contents_of(case: Case, history: History) -> Contents:
     if case.terms.tee is not None:
         case.book.expect(INITIAL, *attestations.CHECKS, *enclaves.CHECKS)
         return Enclaves(case, history, attestations.attestations_of(case, history))
+    if case.terms.mpc is not None:
+        case.book.expect(INITIAL, *shares.CHECKS)
+        return Shares(case)
     case.book.expect(INITIAL, *rounds.CHECKS)
     return Rounds(case)
 
@@ -47,7 +51,9 @@ def contents_of(case: Case, history: History) -> Contents:
 def unproven(terms: Terms, reason: str) -> str:
     """What an audit does not show, for this reason and by the terms' scheme."""
     unseen = enclaves.UNSEEN if terms.secagg is None else deliveries.UNSEEN
-    return " Nor ".join(filter(None, (reason, unseen if terms.tee is not None else "")))
+    if terms.mpc is not None:
+        unseen = shares.UNSEEN
+    return " Nor ".join(filter(None, (reason, unseen if terms.tee or terms.mpc else "")))
 
 
 def note_times(round: Round, book: Book) -> None:
