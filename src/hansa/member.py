@@ -18,7 +18,7 @@ from hansa.node.journal import open_journal
 from hansa.node.meter import Meter, MeteredLedger, MeteredStore, MeteredTrainer
 from hansa.node.onion import Onion
 from hansa.node.world import Identity, World
-from hansa.ports import Ledger, Store, Trainer
+from hansa.ports import Ledger, Session, Store, Trainer
 from hansa.protocol import messages as msg
 from hansa.protocol.state import Member, State, record_of
 from hansa.records import Limits, RecordKind, Role, Standing
@@ -96,13 +96,14 @@ def open_node(
     meter: Meter,
     *,
     loader: Callable[[int], Loader | None] = lambda _id: None,
+    session: Callable[[], Session] | None = None,
     relay: bool = True,
 ) -> Node:
     """The node of the key's owner; `trainer` makes the trainer of an id, `home` holds what must not be lost.
 
     `meter` counts what it asks and how long it trains, which is what its commitments say. `loader` says how the
-    machine of an id starts an enclave, if it does. With `relay` the node brings the messages of others to the chain
-    too.
+    machine of an id starts an enclave, if it does; `session` makes that of a computing party. With `relay` the node
+    brings the messages of others to the chain too.
 
     Raises `Misconfigured` when the key is no member's, or its home belongs to another.
     """
@@ -146,6 +147,8 @@ def open_node(
         duration=lambda _examples: meter.trained(),
         enclosure=None if loaded is None else loaded.start,
         collateral=None if loaded is None else loaded.collateral,
+        sharing=wiring.sharing(terms) if terms.mpc else None,
+        session=session() if session else None,
     )
     me = Identity(
         id=id,

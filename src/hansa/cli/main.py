@@ -24,7 +24,11 @@ from hansa.cli import (
     motions,
     new,
     node,
+<<<<<<< HEAD
     protocols,
+=======
+    party,
+>>>>>>> 441d3d6 (hansa party: a computing party's process)
     run,
     sandbox,
     status,
@@ -96,6 +100,7 @@ app.command("start", short_help="Begin the first round. The owner's command.")(c
 app.command("node", short_help="Take part until the federation stops.")(configured(node.node))
 app.command("kgc", short_help="Be a key centre of scheme secagg.")(configured(halves.kgc))
 app.command("server", short_help="Be a parameter server of scheme secagg.")(configured(halves.server))
+app.command("party", short_help="Be a computing party of scheme mpc.")(configured(party.party))
 app.command("enclave", short_help="Start an enclave of scheme tee here, and judge its quote.")(
     configured(enclave.enclave)
 )

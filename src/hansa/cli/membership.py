@@ -25,6 +25,7 @@ class As(StrEnum):
     MEMBER = "member"
     SERVER = "server"
     KEY_CENTRE = "key-centre"
+    PARTY = "party"
 
 
 def join(
@@ -38,7 +39,7 @@ def join(
         typer.Option(
             "--role",
             help='member; server, which leads under governance = "server" and trains nothing; '
-            "key-centre, which holds the other half under scheme secagg.",
+            "key-centre, which holds the other half under scheme secagg; party, which computes under scheme mpc.",
         ),
     ] = As.MEMBER,
     resources: Annotated[
@@ -93,6 +94,13 @@ def _check_role(terms: Terms, state: State, who: bytes, role: Role) -> None:
     seated = who in state.seats if id is None else state.members[id].seated
     centres = () if terms.secagg is None else terms.secagg.key_centres
     centre = address in (text.lower() for text in centres)
+    if terms.mpc is not None:
+        return _check_computing(address, seated=seated, role=role)
+    if role is Role.PARTY:
+        raise errors.Misconfigured(
+            f"the scheme of these terms is {terms.scheme}, under which nobody computes on shares",
+            hint="Join as a member.",
+        )
     if role is Role.SERVER and not (seated and state.parameters.governance is Governance.SERVER):
         raise errors.Misconfigured(
             f"the terms of this federation give {address} no seat of a server",
@@ -108,6 +116,21 @@ def _check_role(terms: Terms, state: State, who: bytes, role: Role) -> None:
         raise errors.Misconfigured(
             f"the terms of this federation name {address} as a {part.replace('-', ' ')}, which is no member",
             hint=f"Add --role {part}; to be a member, use another key.",
+        )
+
+
+def _check_computing(address: str, *, seated: bool, role: Role) -> None:
+    from hansa.records import Role
+
+    if seated and role is not Role.PARTY:
+        raise errors.Misconfigured(
+            f"the terms of this federation name {address} as a computing party, which owns no rows",
+            hint="Add --role party; to share rows, use another key.",
+        )
+    if not seated and role is not Role.MEMBER:
+        raise errors.Misconfigured(
+            f"the terms of this federation do not name {address} as a computing party",
+            hint="Join as a member, or ask the owner: parties stand in federation.toml, under [governance] seats.",
         )
 
 

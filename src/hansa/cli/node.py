@@ -21,7 +21,7 @@ from hansa.cli.keys import PasswordFile
 
 if TYPE_CHECKING:
     from hansa.loading import Loader
-    from hansa.ports import Trainer
+    from hansa.ports import Session, Trainer
     from hansa.records import Role
 
 HOMES = Path("~/.local/share/hansa")
@@ -97,10 +97,11 @@ def serve(
     work: Work,
     trainer: Callable[[Open, int], Trainer],
     loader: Callable[[Open, int], Loader | None] = lambda _it, _id: None,
+    session: Callable[[Open, Path], Session] | None = None,
 ) -> None:
     """Be the node of a key's owner until the federation stops; `trainer` makes the trainer of its id, or refuses.
 
-    `loader` says how it starts an enclave, if it has to.
+    `loader` says how it starts an enclave, if it has to; `session` makes that of a computing party, in its home.
     """
     from hansa import member
     from hansa.cli import logs
@@ -131,6 +132,7 @@ def serve(
             lambda id: trainer(it, id),
             meter,
             loader=lambda id: loader(it, id),
+            session=session and (lambda: session(it, folder)),
             relay=work.relay,
         )
         held.callback(running.close)
@@ -163,7 +165,7 @@ def _trainer(it: Open, app: Path, data: Path | None, id: int) -> Trainer:
     from hansa import member
     from hansa.records import Role
 
-    if it.federation.terms.secagg is not None:
+    if it.federation.terms.secagg is not None or it.federation.terms.mpc is not None:
         check_role(it, id, Role.MEMBER)
     if data is None and it.ledger.view().state.members[id].role is Role.MEMBER:
         raise errors.Misconfigured(
@@ -198,6 +200,7 @@ def check_role(it: Open, id: int, role: Role) -> None:
         Role.MEMBER: ("member", "node"),
         Role.SERVER: ("server", "server"),
         Role.KEY_CENTRE: ("key centre", "kgc"),
+        Role.PARTY: ("computing party", "party"),
     }
     found = it.ledger.view().state.members[id].role
     if found is not role:
