@@ -24,11 +24,8 @@ from hansa.cli import (
     motions,
     new,
     node,
-<<<<<<< HEAD
-    protocols,
-=======
     party,
->>>>>>> 441d3d6 (hansa party: a computing party's process)
+    protocols,
     run,
     sandbox,
     status,
