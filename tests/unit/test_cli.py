@@ -74,7 +74,7 @@ def test_version(monkeypatch, capsys) -> None:
         ),
         (["run", str(DIGITS), "--resume"], "there is no run of digits in runs to go on with"),
         (["run", str(DIGITS), "--out", "file"], "cannot use file: File exists"),
-        (["check", str(DIGITS), "--set", "federation.scheme=mpc"], '"mpc" is not offered'),
+        (["check", str(DIGITS), "--set", "federation.scheme=mpc"], "computing parties lead"),
         (["explain", str(DIGITS), "--set", "privacy.differential_privacy=yes"], "[privacy]"),
     ],
 )

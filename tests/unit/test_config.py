@@ -143,7 +143,7 @@ def test_overrides_reach_any_depth_and_take_bare_text(tmp_path: Path) -> None:
         ("federation.governance=comittee", 'did you mean "committee"?'),
         ("federation.scheme=plain", 'did you mean "plaintext"?'),
         ("federation.governance=server", None),
-        ("federation.scheme=mpc", '[federation] scheme: "mpc" is not offered by this version'),
+        ("federation.scheme=mpc", "under mpc the computing parties lead, and they are no members"),
         ("privacy.differential_privacy=member", "[privacy] differential_privacy"),
         ("simulation.members=4", "[simulation] members: 4 is below [training] min_members = 5"),
         ("selection.keep=9", "[selection] keep: 9 of 8 members cannot be kept"),

@@ -311,9 +311,9 @@ _D: Final = System(
         Step(
             "1",
             "data owners send ciphertext, secret shares, to computing parties",
-            (),
+            ("COMMIT", "AVAILABLE", "AGGREGATE"),
             ("Recorded INPUT",),
-            (),
+            ("hansa.node.owning:Owner", "hansa.node.computing:Computer"),
         ),
         Step(
             "2",
@@ -321,7 +321,6 @@ _D: Final = System(
             (),
             (),
             ("hansa.mpc.program:Program",),
-            "the form that a network takes at the parties; what makes it of a script is not built",
         ),
         Step(
             "3",
@@ -331,7 +330,13 @@ _D: Final = System(
             (),
             (),
         ),
-        Step("4", "the owners get the trained network", (), ("Recorded RELEASE",), ()),
+        Step(
+            "4",
+            "the owners get the trained network",
+            ("VERIFY", "OPEN"),
+            ("Recorded OUTPUT",),
+            ("hansa.protocol.mpc:settle", "hansa.node.owning:Owner"),
+        ),
     ),
     faults=(
         Fault(
@@ -342,7 +347,7 @@ _D: Final = System(
         ),
     ),
     caveats=(
-        "Scheme mpc cannot be run yet: preset D is refused.",
+        "The app must be a training script of scheme mpc: an app.py of other schemes cannot run on shares.",
         "Computing parties are assumed to keep to the protocol (semi-honest).",
     ),
 )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hansa import errors
-from hansa.protocol.terms import AVAILABLE_SCHEMES
 
 LETTERS: Final = ("A", "B", "C", "D", "E")
 PUBLISHED: Final = "-published"
@@ -85,6 +84,13 @@ _TRAPDOOR: Final = {
     "governance.invitation": ("vote",),
 }
 _TRAPDOOR_DEFAULTS: Final = {"governance.seats": ["s0", "s1"], "secagg.key_centres": ["k0"]}
+_PLATFORM: Final = {
+    "federation.scheme": ("mpc",),
+    "federation.governance": ("server",),
+    "training.rounds": (1,),
+    "selection.rule": ("none",),
+    "governance.invitation": ("vote",),
+}
 
 _MOVES: Final = "one hostile member moves the mean where it likes"
 _STOPS: Final = "a leader that fails costs the round"
@@ -154,8 +160,8 @@ _PRESETS: Final = (
         _EVALUATION_DEFAULTS,
         ("a third of the members together lift a bad update into the selection", _STOPS, _COPIES),
     ),
-    Preset("D", False, {"federation.scheme": ("mpc",)}, {}),
-    Preset("D", True, {"federation.scheme": ("mpc",)}, {}, ("what plaintext layers open gives data away",)),
+    Preset("D", False, _PLATFORM, {}),
+    Preset("D", True, _PLATFORM, {}, ("what plaintext layers open gives data away",)),
     Preset(
         "E",
         False,
@@ -176,7 +182,7 @@ PRESETS: Final = {preset.name: preset for preset in _PRESETS}
 def preset(name: str, *, as_published: bool = False) -> Preset:
     """The preset called A or A-published; `as_published` makes the one of the other.
 
-    Raises `Misconfigured` for a name that is none, and for a system that this version cannot run.
+    Raises `Misconfigured` for a name that is none.
     """
     found = PRESETS.get(name if not as_published or name.endswith(PUBLISHED) else name + PUBLISHED)
     if found is None:
@@ -184,12 +190,6 @@ def preset(name: str, *, as_published: bool = False) -> Preset:
         raise errors.Misconfigured(
             f"there is no preset {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
             hint=f"Presets: {', '.join(LETTERS)}. `hansa protocols` says what they are.",
-        )
-    scheme = found.fixed["federation.scheme"][0]
-    if scheme not in AVAILABLE_SCHEMES:
-        raise errors.Misconfigured(
-            f'preset {found.letter} trains under scheme "{scheme}", which this version cannot run',
-            hint=f"`hansa protocols {found.letter}` says what of it exists.",
         )
     return found
 
