@@ -178,20 +178,26 @@ def components(app: App) -> Components:
     return Components(**found)
 
 
-def read_source(folder: Path) -> bytes:
-    """The bytes of `app.py` in `folder`. Raises `Misconfigured` when there is none."""
+def read_source(folder: Path, file: str = FILE) -> bytes:
+    """The bytes of a folder's `app.py`, or of another `file` of it. Raises `Misconfigured` when there is none."""
     try:
-        return (folder / FILE).read_bytes()
+        return (folder / file).read_bytes()
     except OSError as e:
         raise errors.Misconfigured(
-            f"cannot read {folder / FILE}: {e.strerror}",
+            f"cannot read {folder / file}: {e.strerror}",
             hint=f"An app is a folder with federation.toml and {FILE}.",
         ) from e
 
 
-def app_digest(folder: Path) -> bytes:
-    """SHA-256 of the folder's `app.py`, 32 bytes: what the terms pin."""
-    return digest_of(read_source(folder))
+def app_digest(folder: Path, file: str = FILE) -> bytes:
+    """SHA-256 of a folder's `app.py`, or of another `file` of it, 32 bytes: what the terms pin."""
+    return digest_of(read_source(folder, file))
+
+
+def file_of(folder: Path, digest: bytes) -> str:
+    """The name of the Python file of a folder that has this digest; `app.py` where none has."""
+    found = (path.name for path in sorted(folder.glob("*.py")) if digest_of(path.read_bytes()) == digest)
+    return next(found, FILE)
 
 
 def load_app(folder: Path, *, digest: bytes = b"") -> App:
@@ -251,7 +257,8 @@ class TrainerOptions:
     Simulated: `sites` are all members and `partition` says how the first one's data set is shared among
     them, or that each has its own ("natural"). Deployed: `sites` is the one member and `holdout` is 0.
     `holdout` and `validation` are fractions of the rows; `workers` is a number of processes, 0 for none.
-    With `digest`, another `app.py` is refused.
+    With `digest`, another `app.py` is refused. `script`: name of the training script, where rows are trained on as
+    shares and there is no app.
     """
 
     folder: Path
@@ -263,6 +270,7 @@ class TrainerOptions:
     workers: int = 0
     device: str = "cpu"
     digest: bytes = b""
+    script: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

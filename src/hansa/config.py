@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field
 
 from hansa import attacks, errors
+from hansa.app import FILE as APP
 from hansa.app import member_name
 from hansa.partition import Partition
 from hansa.protocol.state import quorum
@@ -64,7 +65,7 @@ class Simulation:
 class FederationFile:
     """A folder's `federation.toml`, checked. `scale`: values are integers times 2**-scale.
 
-    `preset`: the published system whose layer of terms lies over it.
+    `preset`: the published system whose layer of terms lies over it. `app`: the file of the app's code.
     """
 
     folder: Path
@@ -73,6 +74,12 @@ class FederationFile:
     initial_seed: int
     simulation: Simulation
     preset: presets.Preset | None = None
+    app: str = APP
+
+    @property
+    def script(self) -> str:
+        """Name of the training script, under scheme mpc; else empty."""
+        return self.app if self.draft.scheme == "mpc" else ""
 
 
 def _seconds(value: Any) -> Any:
@@ -101,7 +108,7 @@ class _Federation(Table):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     scheme: str
     governance: Literal["committee", "peers", "hybrid", "server"] = "committee"
-    app: Literal["app.py"] = "app.py"
+    app: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}\.py$")] = APP
     initial_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     scale: Annotated[int, Field(ge=8, le=24)] = 16
     retain_rounds: Annotated[int, Field(ge=0)] = 0
@@ -275,11 +282,17 @@ def load_federation(
         if isinstance(name := presets.look_up(written, "federation.name"), str):
             presets.put(written, "federation.name", name + preset.suffix)
     file = checked(_File, written, path, required=REQUIRED)
+    if file.federation.app != APP and file.federation.scheme != "mpc":
+        raise errors.Misconfigured(
+            f"{FILE}: [federation] app: the app is called {APP}",
+            hint='Under scheme "mpc" a folder may hold several training scripts, and this names one.',
+        )
     draft = _draft(file)
     check_terms(draft)
     simulation = _simulation(file.simulation, draft)
+    federation = file.federation
     return FederationFile(
-        folder, draft, file.federation.scale, file.federation.initial_seed, simulation, preset
+        folder, draft, federation.scale, federation.initial_seed, simulation, preset, federation.app
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from hansa import encoding, errors, runfolder, wiring
 from hansa.app import Site, TrainerOptions, app_digest
@@ -19,11 +19,12 @@ from hansa.ledger import artefact
 from hansa.ledger.binding import parameter_fields
 from hansa.ledger.evm import Deployment
 from hansa.ledger.rpc import Rpc, hexed, member, quantity, unhex
-from hansa.ports import Store, Trainer
+from hansa.mpc.network import PARTIES
+from hansa.ports import Owning, Store, Trainer
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol.model import from_arrays
 from hansa.protocol.terms import Draft, complete, decode_terms
-from hansa.records import Governance, Tee, Terms
+from hansa.records import Governance, Mpc, Tee, Terms
 
 FORMAT = 1
 RECORD_LIMIT = 1024 * 1024
@@ -60,7 +61,7 @@ def terms_of(file: FederationFile) -> Terms:
 
     Raises `Misconfigured`.
     """
-    draft, digest = file.draft, app_digest(file.folder)
+    draft, digest = file.draft, app_digest(file.folder, file.app)
     check_parties(draft)
     seated = draft.governance in (Governance.SERVER, Governance.COMMITTEE)
     if seated and not draft.govern.seats:
@@ -69,7 +70,8 @@ def terms_of(file: FederationFile) -> Terms:
             hint='Add seats = ["0x...", ...] to [governance], as `hansa keys show` prints them.',
         )
     site = Site(file.folder, "founder", 0, file.initial_seed)
-    trainer = wiring.trainer(TrainerOptions(file.folder, (site,), digest=digest))
+    options = TrainerOptions(file.folder, (site,), digest=digest, script=file.script)
+    trainer = wiring.trainer(options)
     try:
         return completed(draft, file, trainer, digest)
     finally:
@@ -105,9 +107,24 @@ def check_parties(terms: Draft | Terms) -> None:
 def completed(draft: Draft, file: FederationFile, trainer: Trainer, app: bytes) -> Terms:
     """A draft with the app's digest and the model that its trainer begins with; a simulated enclave is pinned."""
     draft = replace(draft, tee=_pinned(draft.tee)) if draft.tee is not None else draft
+    draft = replace(draft, mpc=_declared(draft, trainer)) if draft.mpc is not None else draft
     model, _ = from_arrays(trainer.initial(file.initial_seed), file.scale)
     first = ckpt.initial(draft.aggregation, model).digest
     return complete(draft, app=app, layout=model.layout, initial=first, initial_seed=file.initial_seed)
+
+
+def _declared(draft: Draft, trainer: Trainer) -> Mpc:
+    """[mpc] with what the training script declares. Raises `Misconfigured` where the parties are too few or many."""
+    assert draft.mpc is not None
+    found = cast(Owning, trainer).declared(draft.mpc)
+    needed = PARTIES[found.protocol]
+    if len(draft.govern.seats) != needed:
+        raise errors.Misconfigured(
+            f"protocol {found.protocol} takes {needed} computing parties, and [governance] seats names "
+            f"{len(draft.govern.seats)}",
+            hint=f"Name {needed} parties: of parties that trust each other little, since together they read all.",
+        )
+    return found
 
 
 def _pinned(tee: Tee) -> Tee:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from eth_hash.auto import keccak
 
@@ -14,8 +15,8 @@ from hansa.config import FederationFile
 from hansa.crypto import signatures
 from hansa.federation import completed
 from hansa.node.onion import Onion
-from hansa.ports import Entropy, Trainer
-from hansa.records import Governance, Role, Terms
+from hansa.ports import Entropy, Owning, Table, Trainer
+from hansa.records import Governance, Mpc, Role, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,14 @@ class Ahead:
         """As the trainer below."""
         return self._trainer.evaluate_many(tasks)
 
+    def table(self, dataset: str, entropy: Callable[[int], bytes]) -> Table:
+        """As the trainer below, if it is that of a training script."""
+        return cast(Owning, self._trainer).table(dataset, entropy)
+
+    def declared(self, terms: Mpc) -> Mpc:
+        """As the trainer below, if it is that of a training script."""
+        return cast(Owning, self._trainer).declared(terms)
+
     def close(self) -> None:
         """Stop its workers."""
         self._trainer.close()
@@ -144,7 +153,8 @@ def found(file: FederationFile) -> Founding:
         seed=simulated.seed,
         workers=simulated.workers,
         device=simulated.device,
-        digest=app.app_digest(file.folder),
+        digest=app.app_digest(file.folder, file.app),
+        script=file.script,
     )
     trainer = Ahead(wiring.trainer(options))
     draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))

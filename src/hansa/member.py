@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hansa import encoding, errors, wiring
-from hansa.app import Site, TrainerOptions
+from hansa.app import Site, TrainerOptions, file_of
 from hansa.crypto import sealing
 from hansa.federation import Federation
 from hansa.ledger.evm import EvmLedger, Fold
@@ -82,6 +82,7 @@ def trainer_of(federation: Federation, folder: Path, data: Path | None, index: i
         validation=terms.training.validation,
         seed=terms.initial_seed,
         digest=terms.app,
+        script=file_of(folder, terms.app) if terms.mpc else "",
     )
     return wiring.trainer(options)
 

@@ -15,7 +15,7 @@ from hansa.protocol.mpc import Part, Report
 from hansa.protocol.secagg import Opening, Sums
 from hansa.protocol.state import State
 from hansa.protocol.tee import Manifest
-from hansa.records import Evidence, Model, Update
+from hansa.records import Evidence, Model, Mpc, Update
 
 Entropy = Callable[[str, int], bytes]
 """`entropy(label, n)` gives n unpredictable bytes. A deployment draws them from the system and ignores
@@ -297,6 +297,9 @@ class Owning(Trainer, Protocol):
 
         Raises `Misconfigured` for rows that the script cannot take.
         """
+
+    def declared(self, terms: Mpc) -> Mpc:
+        """[mpc] with what the script declares: protocol, network, reveals."""
 
 
 class Sharing(Protocol):

@@ -371,7 +371,7 @@ def _lay_out(folder: Path, file: FederationFile, founding: Founding, record: Run
     try:
         for part in ("app", "store", "kept", "journals"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        for name in ("federation.toml", "app.py"):
+        for name in ("federation.toml", file.app):
             shutil.copyfile(file.folder / name, folder / "app" / name)
     except OSError as e:
         raise errors.Misconfigured(f"cannot write {folder}: {e.strerror}", hint="Name another --out.") from e

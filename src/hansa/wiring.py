@@ -58,8 +58,8 @@ def scheme(
 
 
 def trainer(options: TrainerOptions) -> Trainer:
-    """A trainer of an app, for the framework that it declares."""
-    framework = load_app(options.folder, digest=options.digest).framework
+    """A trainer of an app, for the framework that it declares; or of a training script."""
+    framework = "script" if options.script else load_app(options.folder, digest=options.digest).framework
     return cast(Trainer, _create(TRAINERS, framework)(options))
 
 

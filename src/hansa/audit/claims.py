@@ -28,11 +28,12 @@ def check_app(folder: Path, record: RunRecord, book: Book) -> None:
     book.expect(APP)
     if not (folder / "app" / "federation.toml").is_file():
         book.gap(APP, "app/federation.toml is missing")
-    if not (folder / "app" / app.FILE).is_file():
-        book.gap(APP, f"app/{app.FILE} is missing")
+    file = app.file_of(folder / "app", record.terms.app)
+    if not (folder / "app" / file).is_file():
+        book.gap(APP, f"app/{file} is missing")
         return
-    with book.attempt(APP, f"app/{app.FILE}"):
-        found = app.app_digest(folder / "app")
+    with book.attempt(APP, f"app/{file}"):
+        found = app.app_digest(folder / "app", file)
         if found != record.terms.app:
             raise errors.Untrusted(f"is not the app of the terms, {record.terms.app.hex()}", digest=found)
         book.passed(APP)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa import wiring
-from hansa.app import Site, TrainerOptions, member_name
+from hansa.app import Site, TrainerOptions, file_of, member_name
 from hansa.audit import claims
 from hansa.audit.anchors import Anchors, compare
 from hansa.audit.blobs import NAMES, PRESENT, StoreBlobs
@@ -101,7 +101,8 @@ def _initial(terms: Terms, folder: Path | None, book: Book) -> Checkpoint | None
     """The initial model as the app makes it. Raises `Misconfigured` unless the app is that of the terms."""
     if folder is None:
         return None
-    options = TrainerOptions(folder, (Site(folder, "auditor", 0, terms.initial_seed),), digest=terms.app)
+    site, script = Site(folder, "auditor", 0, terms.initial_seed), file_of(folder, terms.app)
+    options = TrainerOptions(folder, (site,), digest=terms.app, script=script if terms.mpc else "")
     trainer = wiring.trainer(options)
     try:
         book.passed(APP)

@@ -136,7 +136,7 @@ def _check_computing(address: str, *, seated: bool, role: Role) -> None:
 
 def _check_app(terms: Terms, app: Path | None, role: Role) -> None:
     """Who runs the app's code must have that of the terms. Raises `Misconfigured`."""
-    from hansa.app import app_digest
+    from hansa.app import app_digest, file_of
     from hansa.records import Role
 
     if app is None:
@@ -146,7 +146,7 @@ def _check_app(terms: Terms, app: Path | None, role: Role) -> None:
             "joining takes the app that the terms name, and no --app says where it lies",
             hint="Add --app FOLDER; get app.py from the owner, and read it before you run it on your data.",
         )
-    if app_digest(app) != terms.app:
+    if app_digest(app, file_of(app, terms.app)) != terms.app:
         raise errors.Misconfigured(
             f"{app / 'app.py'} is not the app of the terms ({short(terms.app)})",
             hint="Get app.py from the owner, and read it before you run it on your data.",
