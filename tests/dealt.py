@@ -24,7 +24,7 @@ from hansa.node.world import World
 from hansa.ports import Dealt, Job, Table, Trained
 from hansa.protocol import messages as msg
 from hansa.protocol import rules
-from hansa.protocol.mpc import Cost, Part, Report, Revealed
+from hansa.protocol.mpc import Cost, Offer, Part, Report, Revealed
 from hansa.protocol.terms import parameters
 from hansa.records import (
     Boundary,
@@ -104,7 +104,8 @@ class StandIn:
         self.looks = 0
         self.absent = False
 
-    def train(self, job: Job) -> Trained | None:
+    def train(self, make: Callable[[], Job]) -> Trained | None:
+        job = make()
         self.looks += 1
         if self.absent or self.looks < self.meeting.looks:
             return None
@@ -115,8 +116,12 @@ class StandIn:
             return None
         if not self.meeting.made:
             self.meeting.hold()
-        report = Report(10, 0, self.meeting.reveals, (Cost("dense", 0.5, 100, 3),))
+        report = Report(10, 1, 1, self.meeting.reveals, (Cost("dense", 0.5, 100, 3),))
         return Trained(self.change(self.meeting.made[job.rank]), report)
+
+    def check(self, offer: Offer) -> None:
+        if [part.name for part in offer.parts] != ["features"]:
+            raise errors.Untrusted("other arrays than the script takes")
 
     def news(self) -> list[str]:
         return []
@@ -132,7 +137,7 @@ class Rows(TinyTrainer):
         super().__init__()
         self.spoil = spoil
 
-    def table(self, dataset: str, entropy: Callable[[int], bytes]) -> Table:
+    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
         member = int(dataset.split("/")[0][1:])
         rows = np.full((4, LENGTH), member, np.float32)
         return Table(4, encoding.digest(dataset.encode()), {"features": self.spoil(rows)})
@@ -147,7 +152,7 @@ def terms(parties: list[Party], *, least: int = 3, **changes: Any) -> Terms:
         "training": Training(rounds=1, min_members=least, deadline=100),
         "selection": SelectionTerms(rule="none"),
         "govern": GovernanceTerms(seats=seats, invitation="vote"),
-        "mpc": Mpc(network=("dense",), reveals=(Boundary("hidden", 1, 1),), deadline=1000),
+        "mpc": Mpc(network=("dense",), reveals=(Boundary("hidden", 1, "step"),), deadline=1000),
     }
     return tiny.terms(parties, **given | changes)
 

@@ -210,6 +210,7 @@ class _Tee(Table):
 
 class _Mpc(Table):
     deadline: Seconds = 86_400
+    rows: Annotated[int, Field(ge=0, le=2**31)] = 0
 
 
 class _Partition(Table):
@@ -386,8 +387,12 @@ def _draft(file: _File) -> Draft:
         retain_rounds=federation.retain_rounds,
         secagg=_as(SecAgg, file.secagg or _SecAgg()) if "secagg" in (federation.scheme, inner) else None,
         tee=tee,
-        mpc=Mpc(deadline=(file.mpc or _Mpc()).deadline) if federation.scheme == "mpc" else None,
+        mpc=_mpc(file.mpc or _Mpc()) if federation.scheme == "mpc" else None,
     )
+
+
+def _mpc(table: _Mpc) -> Mpc:
+    return Mpc(deadline=table.deadline, rows=table.rows)
 
 
 def _tee(table: _Tee) -> Tee:

@@ -98,9 +98,9 @@ class Ahead:
         """As the trainer below."""
         return self._trainer.evaluate_many(tasks)
 
-    def table(self, dataset: str, entropy: Callable[[int], bytes]) -> Table:
+    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
         """As the trainer below, if it is that of a training script."""
-        return cast(Owning, self._trainer).table(dataset, entropy)
+        return cast(Owning, self._trainer).table(dataset, terms, owners, entropy)
 
     def declared(self, terms: Mpc) -> Mpc:
         """As the trainer below, if it is that of a training script."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
 from hansa.protocol.messages import Call
-from hansa.protocol.mpc import Part, Report
+from hansa.protocol.mpc import Offer, Part, Report
 from hansa.protocol.secagg import Opening, Sums
 from hansa.protocol.state import State
 from hansa.protocol.tee import Manifest
@@ -292,8 +292,8 @@ class Table:
 class Owning(Trainer, Protocol):
     """The trainer of a training script."""
 
-    def table(self, dataset: str, entropy: Callable[[int], bytes]) -> Table:
-        """A dataset as its owner shares it, with its part of the noise that reveals need.
+    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
+        """A dataset as its owner shares it, with its part of the noise that reveals need, of so many `owners`.
 
         Raises `Misconfigured` for rows that the script cannot take.
         """
@@ -355,8 +355,11 @@ class Session(Protocol):
     def address(self) -> str:
         """Where its peers reach it, host:port."""
 
-    def train(self, job: Job) -> Trained | None:
-        """Begin, or go on; None while it works. Raises `Unavailable` for what may pass, `Untrusted` for what not."""
+    def check(self, offer: Offer) -> None:
+        """Whether an offer has the arrays that the script takes of this owner. Raises `Untrusted`."""
+
+    def train(self, job: Callable[[], Job]) -> Trained | None:
+        """Begin, or go on; None while it works. `job` is asked for when it begins. Raises `Unavailable` for what may pass, `Untrusted` for what not."""
 
     def news(self) -> list[str]:
         """What was done since this was asked last, a sentence each."""

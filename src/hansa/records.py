@@ -336,24 +336,26 @@ class Tee:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Where something shared becomes plain: which variable, at which party (by rank), how often a step.
+    """Where something shared becomes plain: which variable, at which party by rank (-1: at all), and how often.
 
-    `clip`: the norm at which a row is cut, `noise`: the standard deviation of what is added; 0 for neither.
+    `per`: "step", "epoch" or "training". `clip`: where values are cut, `noise`: deviation of what is added, in units of
+    it; 0 for neither.
     """
 
     boundary: str
     to: int
-    times: int
+    per: str
     clip: float = 0.0
     noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mpc:
-    """[mpc] of the terms; see `protocol.mpc`. All but `deadline` is what the training script declares.
+    """[mpc] of the terms; see `protocol.mpc`. All but `deadline` and `rows` is what the training script declares.
 
-    `network`: layer by layer, in words. `deadline`: seconds that training may take. `accept_leakage`: the script asked
-    for boundaries that give data away.
+    `network`: layer by layer, in words. `deadline`: seconds that training may take. `rows`: the most rows that
+    all owners share together, where noise is drawn for them. `accept_leakage`: the script asked for boundaries that
+    give data away.
     """
 
     protocol: str = "ABY3"
@@ -362,6 +364,7 @@ class Mpc:
     reveals: tuple[Boundary, ...] = ()
     accept_leakage: bool = False
     deadline: int = 86_400
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

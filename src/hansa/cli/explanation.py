@@ -95,7 +95,7 @@ def _shared(terms: Terms) -> list[tuple[str, str]]:
     opened = [
         (
             "",
-            f"- {r.boundary}: to {'every party' if r.to < 0 else f'party {r.to}'}, {r.times} times a step, "
+            f"- {r.boundary}: to {'every party' if r.to < 0 else f'party {r.to}'}, once a {r.per}, "
             + (f"clipped at {r.clip:g}, noise {r.noise:g}" if r.noise else "AS IT IS, with no noise"),
         )
         for r in agreed.reveals

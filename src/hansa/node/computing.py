@@ -79,6 +79,7 @@ class Computer:
     def _shares(self, state: State, owner: int) -> dict[str, bytes]:
         """An owner's shares for this party, held against its offer. Raises `Unavailable`, `Untrusted`."""
         offer, rank = self._offer(state, owner), mpc.parties(state).index(self.me.id)
+        self._session.check(offer)
         shares = self._scheme.unpack(state, owner, self.blobs.get(offer.packages[rank]), self.blobs.get)
         if shares.keys() != {part.name for part in offer.parts}:
             raise errors.Untrusted("the package holds other arrays than the offer names")
@@ -96,7 +97,9 @@ class Computer:
         state = view.state
         delivery = self.world.journal.get(state.round, "delivery")
         if delivery is None:
-            trained = self._trained(state)
+            self.busy = False
+            self._announce(state)
+            trained = self._session.train(lambda: self._job(state))
             for text in self._session.news():
                 self.note(text)
             self.busy = trained is None
@@ -106,15 +109,18 @@ class Computer:
             self.world.journal.put(state.round, {"delivery": delivery})
         return self.records.record(view, state.round, RecordKind.OUTPUT, delivery)
 
-    def _trained(self, state: State) -> Trained | None:
-        peers, owners = mpc.parties(state), mpc.accepted(state, self.blobs.get)
-        self._announce(state)
-        certificates = tuple(self._certificate(state, p) for p in peers)
-        addresses = tuple(self._address(state, p) for p in peers)
-        shares = {owner: self._shares(state, owner) for owner in owners}
-        rows = {owner: self._offer(state, owner).rows for owner in owners}
-        me = peers.index(self.me.id)
-        return self._session.train(Job(mpc.job(state), me, certificates, addresses, rows, shares))
+    def _job(self, state: State) -> Job:
+        """What this party is to train, of what all accept. Raises `Unavailable`, `Untrusted`."""
+        peers = mpc.parties(state)
+        owners = mpc.enough(self.terms, mpc.accepted(state, self.blobs.get))
+        return Job(
+            name=mpc.job(state),
+            rank=peers.index(self.me.id),
+            certificates=tuple(self._certificate(state, p) for p in peers),
+            addresses=tuple(self._address(state, p) for p in peers),
+            rows={owner: self._offer(state, owner).rows for owner in owners},
+            shares={owner: self._shares(state, owner) for owner in owners},
+        )
 
     def _deliver(self, state: State, trained: Trained) -> bytes:
         owners = mpc.accepted(state, self.blobs.get)

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from hansa import errors
 from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
-from hansa.ports import Call, Ledger, Store, Trainer, View
+from hansa.ports import Call, Ledger, Owning, Store, Table, Trainer, View
+from hansa.records import Mpc
 
 Part = Literal["chain", "store"]
 
@@ -187,6 +188,10 @@ class MeteredTrainer:
     def examples(self, dataset: str) -> int:
         """See `Trainer.examples`."""
         return self.inner.examples(dataset)
+
+    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
+        """See `Owning.table`."""
+        return cast(Owning, self.inner).table(dataset, terms, owners, entropy)
 
     def train(self, task: TrainTask) -> TrainResult:
         """See `Trainer.train`."""

@@ -50,7 +50,12 @@ class Owner:
     def offer(self, state: State) -> tuple[Sealed, int]:
         """The own rows in shares, and how many they are. Raises `Misconfigured` for rows that cannot be shared."""
         trainer = cast(Owning, self.world.trainer)
-        table = trainer.table(self.me.training_data, lambda n: self.world.entropy(f"noise/{state.round}", n))
+        table = trainer.table(
+            self.me.training_data,
+            mpc.mpc_of(self.terms),
+            self.terms.training.min_members,
+            lambda n: self.world.entropy(f"noise/{state.round}", n),
+        )
         dealt = [self._sharing.deal(mpc.job(state), name, array) for name, array in table.arrays.items()]
         return self._scheme.offer(state, table.rows, table.ids, dealt), table.rows
 

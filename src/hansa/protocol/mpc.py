@@ -92,10 +92,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What training was: steps done, steps done again after a fault, reveals, costs by layer."""
+    """What training was: steps and epochs done, attempts it took, reveals, costs by layer."""
 
     steps: Count
-    repeated: Count
+    epochs: Count
+    attempts: Count
     reveals: tuple[Revealed, ...]
     costs: tuple[Cost, ...]
 
@@ -218,6 +219,16 @@ def accepted(state: State, fetch: Fetch) -> tuple[int, ...]:
     return tuple(sorted(set.intersection(*found)))
 
 
+def enough(terms: Terms, owners: tuple[int, ...]) -> tuple[int, ...]:
+    """These owners, if they are as many as the terms ask for. Raises `Untrusted`."""
+    if len(owners) < terms.training.min_members:
+        raise errors.Untrusted(
+            f"all parties accept the shares of {len(owners)} owners, and min_members = {terms.training.min_members}",
+            hint="What the parties recorded says whose shares they refused, and why.",
+        )
+    return owners
+
+
 def refusals(state: State, fetch: Fetch) -> Mapping[int, tuple[Refused, ...]]:
     """By party, whose shares it refused. Raises as `read_acceptance`."""
     said = recorded(state, RecordKind.INPUT)
@@ -282,16 +293,16 @@ def _check_components(deliveries: Mapping[int, Delivery]) -> None:
 
 def check_report(terms: Terms, party: int, report: Report) -> None:
     """That a party opened what the terms declare, and nothing else. Raises `Untrusted`."""
-    declared = {(r.boundary, r.to): r.times for r in mpc_of(terms).reveals}
+    often = {"training": 1, "epoch": report.epochs, "step": report.steps}
+    declared = {(r.boundary, r.to): often[r.per] for r in mpc_of(terms).reveals}
     done = {(r.boundary, r.to): r.times for r in report.reveals}
-    if done.keys() != declared.keys() or len(report.reveals) != len(done):
+    if done != declared or len(report.reveals) != len(done):
         raise errors.Untrusted(
-            f"party {party} reports other reveals than the terms declare: {sorted(done)} instead of "
-            f"{sorted(declared)}",
+            f"party {party} reports other reveals than the terms declare: {_said(done)} instead of {_said(declared)}",
             hint="Terms and report must agree, or something was opened that nobody consented to.",
         )
-    for key, times in done.items():
-        if times != declared[key] * report.steps:
-            raise errors.Untrusted(
-                f"party {party} reports {times} reveals of {key[0]} in {report.steps} steps"
-            )
+
+
+def _said(reveals: Mapping[tuple[str, int], int]) -> str:
+    found = [f"{name} to {to}, {times} times" for (name, to), times in sorted(reveals.items())]
+    return "; ".join(found) or "none"
