@@ -157,8 +157,11 @@ class Simulation:
         """The federation now."""
         return self.ledgers[0].view()
 
-    def play(self, progress: Progress | None = None) -> View:
-        """Run until the federation stops or pauses; gives its last state. Raises what stops every node."""
+    def play(self, progress: Progress | None = None, tell: Callable[[str, str], None] | None = None) -> View:
+        """Run until the federation stops or pauses; gives its last state. Raises what stops every node.
+
+        `tell` hears what computing parties say, and who of them.
+        """
         self._progress = progress
         self._enrol()
         while True:
@@ -171,6 +174,7 @@ class Simulation:
             elif any(node.computing for node in self.nodes):
                 # Parties at work take real time, of which the ledger's clock knows nothing.
                 time.sleep(LOOK)
+                self._tell(tell)
             else:
                 now = self.clock()
                 training = (n.busy_until for n in self.nodes if n.busy_until > now)
@@ -181,6 +185,12 @@ class Simulation:
                         hint="This is a fault of Hansa: please report the run folder.",
                     )
                 self.clock.move(wake)
+
+    def _tell(self, tell: Callable[[str, str], None] | None) -> None:
+        for node in self.nodes if tell else ():
+            if tell and node.computer is not None:
+                for text in node.news():
+                    tell(self.name(node.me.id), text)
 
     def _pass(self, view: View) -> bool:
         if view.state.phase is Phase.COMMIT and self.founding.file.simulation.workers:

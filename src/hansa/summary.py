@@ -192,7 +192,8 @@ def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple
         accuracy = Accuracy(
             number(found[metric]),
             number(compared.alone_mean),
-            number(compared.fedavg_unprotected),
+            # One round of whole trainings and a mean is no FedAvg that anybody would run.
+            None if terms.mpc else number(compared.fedavg_unprotected),
             number(compared.pooled),
         )
         own = dict(zip((i for i in range(len(names)) if i not in hostile), compared.own, strict=True))
@@ -275,6 +276,15 @@ def privacy_sentence(terms: Terms) -> str:
             f"{name}: nobody sees a single update, but a key centre and a server together could open all, and the "
             f"other members of a sum together that of the last one; the model {noise}, so it may give away training "
             "data; the store and the chain see neither."
+        )
+    if terms.mpc is not None:
+        together = "any two of them" if terms.mpc.protocol == "ABY3" else "both of them"
+        opened = "nothing is opened while training" if not terms.mpc.reveals else (
+            f"while training {len(terms.mpc.reveals)} boundaries are opened, see `hansa explain`"
+        )
+        return (
+            f"mpc: the computing parties see shares of rows, which {together} together could open; {opened}; the "
+            f"model goes to the owners alone and {noise}, so it may give away training data."
         )
     if terms.tee is not None:
         who = "tee: attested enclaves see single updates, and nobody else"

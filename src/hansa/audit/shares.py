@@ -166,14 +166,14 @@ class Shares:
 
     def _put_together(self, state: State, made: Settlement) -> bytes:
         """Digest of the model out of the shares of each owner whose key is at hand; all must come to the same."""
-        try:
-            sharing = wiring.sharing(self.case.terms)
-        except errors.Misconfigured as e:
-            raise errors.Unavailable(f"{e} {e.hint}") from e
+        sharing = wiring.sharing(self.case.terms)
         owners = [owner for owner in made.owners if owner in self.case.keys.ids]
         if not owners:
             raise errors.Unavailable("no key of an owner is at hand")
-        found = {self._model(state, made, owner, sharing) for owner in owners}
+        try:
+            found = {self._model(state, made, owner, sharing) for owner in owners}
+        except errors.Misconfigured as e:
+            raise errors.Unavailable(f"{e} {e.hint}") from e
         if len(found) > 1:
             raise errors.Untrusted("the parties sent owners shares of different models")
         return found.pop()

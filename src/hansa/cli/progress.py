@@ -26,6 +26,14 @@ WORDS: dict[Phase, str] = {
     Phase.VERIFY: "verifying the result",
     Phase.OPEN: "opening the sum",
 }
+ON_SHARES: dict[Phase, str] = WORDS | {
+    Phase.COMMIT: "owners share their rows",
+    Phase.AVAILABLE: "storing shares",
+    Phase.AGGREGATE: "the computing parties train on shares",
+    Phase.OPEN: "owners put the model together",
+}
+"""The same under scheme mpc."""
+
 COUNTED = (ev.Committed, ev.Revealed, ev.Held, ev.BallotOpened, ev.Precommitted, ev.Voted, ev.OpenVoted)
 """Events of which a phase awaits one from each of its parties."""
 
@@ -48,6 +56,7 @@ class Progress:
         self._now = "starting"
         self._phase = Phase.IDLE
         self._count = 0
+        self._told: set[str] = set()
         self._live = Live(get_renderable=self._line, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Progress:
@@ -73,6 +82,12 @@ class Progress:
         self._show_rounds()
         self._now = text
 
+    def tell(self, party: str, text: str) -> None:
+        """What a computing party says. All do the same steps: those of the first one are shown."""
+        if text not in self._told and (party == "p0" or not text.startswith("epoch")):
+            self._told.add(text)
+            self._console.print(Text(f"        {party}  {text}", style="dim"))
+
     def __call__(self, event: ev.Event, _simulation: Simulation) -> None:
         """Note an event."""
         if isinstance(event, ev.Entered):
@@ -85,7 +100,8 @@ class Progress:
             self._now = self._describe(story[-1])
 
     def _describe(self, round: RoundStory) -> str:
-        text = f"round {round.round}/{self._rounds}  {self._phase.name}: {WORDS[self._phase]}"
+        words = WORDS if self._simulation.terms.mpc is None else ON_SHARES
+        text = f"round {round.round}/{self._rounds}  {self._phase.name}: {words[self._phase]}"
         if self._count:
             text += f" ({self._count})"
         if round.selected and self._phase in (Phase.AGGREGATE, Phase.VERIFY):

@@ -54,7 +54,8 @@ def _show_accuracy(out: Console, summary: Summary) -> None:
         Text("  this federation", style="bold"), Text(percent(summary.metric, a.joint), style="bold green")
     )
     table.add_row("  each member alone, mean", percent(summary.metric, a.alone_mean))
-    table.add_row(f"  {unprotected}", percent(summary.metric, a.fedavg_unprotected))
+    if a.fedavg_unprotected is not None:
+        table.add_row(f"  {unprotected}", percent(summary.metric, a.fedavg_unprotected))
     table.add_row("  all data pooled", percent(summary.metric, a.pooled))
     out.print(table)
 

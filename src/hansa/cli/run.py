@@ -130,7 +130,7 @@ def _play(
         made = simulation.start(file, folder, resume=resume)
     try:
         with Progress(out, made, started) as progress:
-            made.play(progress)
+            made.play(progress, progress.tell)
             progress.say("comparing: members alone, plain FedAvg, pooled data")
             summary = finish(made, seconds=time.monotonic() - started)
     finally:
