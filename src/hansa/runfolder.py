@@ -9,6 +9,12 @@ journals/           one journal a node
 metrics.jsonl       one line a final round
 summary.json        the end table, as `--json` prints it
 model.safetensors   the final model
+
+and of a Flower app
+
+app/                pyproject.toml and the Python files, with federation.toml where there is one
+flower.sqlite       what its nodes' contexts hold, and what its ServerApp was told
+arrays.safetensors  the model as its strategy has it
 """
 
 from __future__ import annotations

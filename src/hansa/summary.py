@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import safetensors.numpy
+
 from hansa import attacks, baselines, errors, runfolder
 from hansa.app import EvaluateTask, Values
 from hansa.audit.anchors import Anchors
@@ -28,6 +30,8 @@ from hansa.simulation import Simulation
 
 SUMMARY = "summary.json"
 MODEL = "model.safetensors"
+ARRAYS = "arrays.safetensors"
+"""The model as the strategy of a Flower app has it."""
 
 FAULTS: dict[Fault, str] = {
     Fault.WITHHELD_BEACON: "withheld its beacon layer",
@@ -153,6 +157,9 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
     if state.version:
         model = to_safetensors(simulation.joint_model(state.model))
         runfolder.write_atomically(simulation.folder / MODEL, model)
+        if simulation.founding.directed is not None:
+            arrays = safetensors.numpy.save(simulation.founding.directed.arrays())
+            runfolder.write_atomically(simulation.folder / ARRAYS, arrays)
     return made
 
 
@@ -164,6 +171,8 @@ def _preset(preset: Preset | None) -> str | None:
 
 def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple[MemberRow, ...]]:
     """The metric compared by, its values on the test set, and the members' rows."""
+    if simulation.founding.directed is not None:
+        return _told(simulation, state)
     file, terms, trainer = simulation.founding.file, simulation.terms, simulation.founding.trainer
     base = trainer.initial(file.initial_seed)
     joint = base if state.version == 0 else to_arrays(simulation.joint_model(state.model))
@@ -198,6 +207,16 @@ def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple
         own = dict(zip((i for i in range(len(names)) if i not in hostile), compared.own, strict=True))
     rows = [_row(simulation, state, id, name, metric, own.get(id), joint) for id, name in enumerate(names)]
     return metric, accuracy, tuple(rows)
+
+
+def _told(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple[MemberRow, ...]]:
+    """The same for an app whose server part measures by itself, and whose data are not Hansa's to split or pool."""
+    task = EvaluateTask(baselines.TEST, ({},), simulation.terms.training.params, state.version)
+    found = simulation.founding.trainer.evaluate(task)[0]
+    metric = next((name for name in ("accuracy", "loss") if name in found), "")
+    names = [p.name for p in simulation.founding.parties if p.role is Role.MEMBER]
+    rows = tuple(_row(simulation, state, id, name, metric, None, {}) for id, name in enumerate(names))
+    return metric, Accuracy(number(found[metric]) if metric else None), rows
 
 
 def _row(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hansa import errors
 from hansa.app import TrainerOptions, load_app
-from hansa.ports import Entropy, Scheme, Store, Trainer
+from hansa.ports import Directed, Entropy, Scheme, Store, Trainer
 from hansa.records import Limits, Terms
 
 SCHEMES = {
@@ -16,7 +16,11 @@ SCHEMES = {
     "secagg": "hansa.schemes.secagg",
     "tee": "hansa.schemes.tee",
 }
-TRAINERS = {"torch": "hansa.trainers.torch", "sklearn": "hansa.trainers.sklearn"}
+TRAINERS = {
+    "torch": "hansa.trainers.torch",
+    "sklearn": "hansa.trainers.sklearn",
+    "flower": "hansa.trainers.flower",
+}
 STORES = {"objects": "hansa.stores.objects"}
 
 
@@ -50,6 +54,11 @@ def trainer(options: TrainerOptions) -> Trainer:
     """A trainer of an app, for the framework that it declares."""
     framework = load_app(options.folder, digest=options.digest).framework
     return cast(Trainer, _create(TRAINERS, framework)(options))
+
+
+def directed(options: TrainerOptions) -> Directed:
+    """A trainer of a Flower app."""
+    return cast(Directed, _create(TRAINERS, "flower")(options))
 
 
 def store(url: str, **options: Any) -> Store:

@@ -33,7 +33,7 @@ def show_summary(out: Console, summary: Summary, *, verbose: bool, anchors: Path
     failed = f"; {summary.failed_rounds} rounds failed" if summary.failed_rounds else ""
     out.print()
     out.print(Text(f"{_capital(summary.outcome)}{failed}. {summary.seconds:.0f} s.", style=style))
-    if summary.rounds:
+    if summary.rounds and summary.metric:
         _show_accuracy(out, summary)
     _show_members(out, summary)
     if verbose:
@@ -47,6 +47,10 @@ def _show_accuracy(out: Console, summary: Summary) -> None:
     hostile = sum(bool(m.hostile) for m in summary.members)
     unprotected = f"plain FedAvg, unprotected, {hostile} hostile" if hostile else "plain FedAvg"
     out.print()
+    if a.pooled is None and a.alone_mean is None:
+        said = Text(f"{_capital(summary.metric)} as the app reports it  ", style="bold")
+        out.print(said.append(percent(summary.metric, a.joint), style="bold green"))
+        return
     out.print(Text(f"{_capital(summary.metric)} on a test set that no member holds", style="bold"))
     table = columns(("", "left"), ("", "right"))
     table.show_header = False

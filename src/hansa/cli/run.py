@@ -26,7 +26,12 @@ PAUSED, INTERRUPTED = 4, 130
 
 
 def run(
-    app: Annotated[Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py.")],
+    app: Annotated[
+        Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py, or a Flower app.")
+    ],
+    scheme: Annotated[
+        str | None, typer.Option(help="How updates are protected: plaintext, secagg or tee.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Final rounds, in place of [training] rounds.")] = None,
     members: Annotated[int | None, typer.Option(help="Simulated members.")] = None,
     settings: Annotated[
@@ -63,6 +68,7 @@ def run(
     started = time.monotonic()
     system = _preset(preset, as_published=as_published)
     flags = {
+        "federation.scheme": scheme,
         "training.rounds": rounds,
         "simulation.members": members,
         "simulation.seed": seed,
