@@ -30,4 +30,7 @@ def main(grid: Grid, context: Context) -> None:
         num_rounds=config["num-server-rounds"],
         evaluate_fn=global_evaluate,
     )
-    print("accuracy on held-out images:", result.evaluate_metrics_serverapp[config["num-server-rounds"]]["accuracy"])
+    print(
+        "accuracy on held-out images:",
+        result.evaluate_metrics_serverapp[config["num-server-rounds"]]["accuracy"],
+    )

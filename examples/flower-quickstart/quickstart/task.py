@@ -14,6 +14,7 @@ class Net(nn.Module):
         self.layers = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
     def forward(self, x):
+        """Scores of ten digits."""
         return self.layers(x)
 
 

@@ -65,16 +65,15 @@ def _show_accuracy(out: Console, summary: Summary) -> None:
 
 def _show_members(out: Console, summary: Summary) -> None:
     out.print()
-    table = columns(
-        ("member", "left"),
-        ("rows", "right"),
-        ("left out", "right"),
-        ("reputation", "right"),
-        (f"own {summary.metric}, alone -> joint", "left"),
-    )
+    heads = [("member", "left"), ("rows", "right"), ("left out", "right"), ("reputation", "right")]
+    compared = any(row.alone is not None or row.joint is not None for row in summary.members)
+    if compared:
+        heads.append((f"own {summary.metric}, alone -> joint", "left"))
+    table = columns(*heads)
     for row in summary.members:
         left_out = f"{row.left_out} of {summary.rounds}"
-        table.add_row(row.name, str(row.rows), left_out, str(row.reputation), _own(summary, row))
+        own = (_own(summary, row),) if compared else ()
+        table.add_row(row.name, str(row.rows), left_out, str(row.reputation), *own)
     out.print(table)
     remarks = [(row, text) for row in summary.members if (text := _remarks(row))]
     if remarks:
