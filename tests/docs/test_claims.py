@@ -17,6 +17,7 @@ from hansa import encoding, errors
 from hansa.app import load_app
 from hansa.cli.main import app as cli
 from hansa.config import load_federation
+from hansa.project import is_project
 from hansa.records import Fault, Governance, Phase, Role
 
 ROOT = Path(__file__).parents[2]
