@@ -53,13 +53,16 @@ class Accuracy:
     """The run's metric on rows that no member holds; None where there is nothing to compare.
 
     `alone_mean`: honest members, each on its own data. `fedavg_unprotected`: plain FedAvg with the same
-    hostile members. `pooled`: one model on all members' rows.
+    hostile members. `pooled`: one model on all members' rows. `rounds`: some rounds of the baselines; `curves`:
+    their values after each of these, by name.
     """
 
     joint: float | None = None
     alone_mean: float | None = None
     fedavg_unprotected: float | None = None
     pooled: float | None = None
+    rounds: tuple[int, ...] = ()
+    curves: tuple[tuple[str, tuple[float | None, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,8 @@ def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple
             number(compared.alone_mean),
             number(compared.fedavg_unprotected),
             number(compared.pooled),
+            compared.rounds,
+            tuple((name, tuple(map(number, values))) for name, values in compared.curves.items()),
         )
         own = dict(zip((i for i in range(len(names)) if i not in hostile), compared.own, strict=True))
     rows = [_row(simulation, state, id, name, metric, own.get(id), joint) for id, name in enumerate(names)]
@@ -312,4 +317,6 @@ def to_json(summary: Summary) -> dict[str, Any]:
     for row in plain["members"]:
         row["why"], row["slashed"] = dict(row["why"]), dict(row["slashed"])
     left_out = {row.name: row.left_out for row in summary.members}
+    accuracy = plain["accuracy"]
+    plain["baselines"] = {"rounds": accuracy.pop("rounds"), **dict(accuracy.pop("curves"))}
     return plain | {"left_out": left_out, "gas": summary.gas, "gas_by_call": dict(summary.gas_by_call)}

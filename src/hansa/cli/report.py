@@ -10,6 +10,7 @@ from rich.text import Text
 from hansa.cli.console import columns, command, grid, percent, short
 from hansa.config import FederationFile
 from hansa.protocol.attested import NO_PROTECTION
+from hansa.report.folder import PAGE
 from hansa.summary import MODEL, SUMMARY, MemberRow, Summary
 
 
@@ -134,6 +135,8 @@ def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
         table.add_row("enclaves", Text(summary.protection, style=style))
     files = f"{summary.run}: {SUMMARY}, {MODEL}" if summary.rounds else f"{summary.run}: {SUMMARY}"
     table.add_row("files", files)
+    if (page := Path(summary.run) / PAGE).is_file():
+        table.add_row("report", f"{page}: open it in a browser; `hansa ui` serves it live")
     table.add_row("model", f"sha256 {summary.model_digest.hex()}")
     where = f"saved in {anchors}" if anchors else "kept nowhere else: --anchors FILE saves it"
     table.add_row(
