@@ -90,7 +90,18 @@ def _links(scheme: str, inner: bool) -> tuple[_Link, ...]:
     judged = (_JUDGEMENT,) if scheme == "plaintext" else ()
     enclaves = (_ENCLAVES,) if scheme == "tee" else ()
     opened = (_OPENING,) if sums else ()
-    links = (_TERMS, _CHAIN, _MEMBERS, _START, _COMMITMENTS, _UPDATES, *enclaves, *judged, _AGGREGATE, *opened)
+    links = (
+        _TERMS,
+        _CHAIN,
+        _MEMBERS,
+        _START,
+        _COMMITMENTS,
+        _UPDATES,
+        *enclaves,
+        *judged,
+        _AGGREGATE,
+        *opened,
+    )
     return (*links, _VOTES, _MODEL, _CLAIMS)
 
 

@@ -85,7 +85,7 @@ class _Blobs:
         """A row of the matrix, if it is one."""
         if digest not in self.rows:
             data = self._small(digest)
-            row = None if data is None else _row(evaluator, data)
+            row = None if data is None else row_of(evaluator, data)
             if row is None:
                 return None
             self.rows[digest] = row
@@ -236,7 +236,7 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def _row(evaluator: int, data: bytes) -> Row | None:
+def row_of(evaluator: int, data: bytes) -> Row | None:
     """A row out of the store, which anybody may have written; the audit holds it against its ballot."""
     try:
         row = encoding.decode(data)
