@@ -124,6 +124,15 @@ def resolve(declared: Declaration) -> Layout:
             "no layer with weights is left to train on shares",
             hint="Keep at least the last Dense(...) secret.",
         )
+    if bottom and declared.columns:
+        raise errors.Misconfigured(
+            "layers at the owners need whole rows, and each owner holds some columns only",
+            hint="Make the first layers secret, or join the columns at one owner.",
+        )
+    if declared.stop is not None and declared.labels is not None:
+        raise errors.Misconfigured(
+            "stop compares predictions with shared labels, and the labels are revealed", hint="Remove stop."
+        )
     layout = Layout(_arrangement(declared, bottom, segments), bottom, segments, placed[-1].outputs)
     if layout.arrangement is Arrangement.BOTTLENECK:
         _check_bottleneck(declared, layout)
@@ -151,6 +160,10 @@ def _check_training(declared: Declaration) -> None:
             raise errors.Misconfigured(f"{name} must be a number above 0, not {value!r}")
     if not 0 <= declared.optimizer.momentum < 1:
         raise errors.Misconfigured(f"momentum must be in [0, 1), not {declared.optimizer.momentum!r}")
+    if declared.stop is not None and not declared.stop.below > 0:
+        raise errors.Misconfigured(
+            f"Stop(below={declared.stop.below!r}) would never stop; it must be above 0"
+        )
     if not 0 < declared.delta < 1:
         raise errors.Misconfigured(f"delta must be between 0 and 1, not {declared.delta!r}")
     if declared.norm is not None and not (math.isfinite(declared.norm) and declared.norm > 0):

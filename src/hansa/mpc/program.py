@@ -53,9 +53,9 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A function of plain variables at one party, in the clear, by name in `lowering.functions(training)`.
+    """A function of plain variables at one party, in the clear: `outline(...).plain[function]`, called with numpy.
 
-    It takes the inputs' arrays by position and gives the outputs' arrays in order.
+    It takes the inputs' arrays by position, public ones among them, and gives the outputs' arrays in order.
     """
 
     function: str
