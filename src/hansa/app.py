@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from hansa import errors
 from hansa.encoding import digest as digest_of
 from hansa.partition import Partition
+from hansa.records import Model
 
 Values = dict[str, NDArray[np.float32]]
 """Floating parameters and buffers of a model, by name."""
@@ -257,8 +258,8 @@ class TrainerOptions:
     Simulated: `sites` are all members and `partition` says how the first one's data set is shared among
     them, or that each has its own ("natural"). Deployed: `sites` is the one member and `holdout` is 0.
     `holdout` and `validation` are fractions of the rows; `workers` is a number of processes, 0 for none.
-    With `digest`, another `app.py` is refused. `script`: name of the training script, where rows are trained on as
-    shares and there is no app.
+    With `digest`, another app is refused. `script`: name of the training script, where rows are trained on as shares
+    and there is no app. `params` are those of the terms, for an app that asks for them before it trains.
     """
 
     folder: Path
@@ -271,6 +272,7 @@ class TrainerOptions:
     device: str = "cpu"
     digest: bytes = b""
     script: str = ""
+    params: tuple[tuple[str, Scalar], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,6 +303,33 @@ class EvaluateTask:
     models: tuple[Values, ...]
     params: tuple[tuple[str, Scalar], ...] = ()
     round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an app with a server part asks of the terms.
+
+    `strategy`: what it calls its own. `rounds`: None where it does not say. `scale`: bits after the point that leave
+    its values room. `mean`: the weighted mean is all that it needs; `single`: it needs every single update. `rule`:
+    the `[aggregation]` keys under which members do what it does. `refused`: why it cannot run at all, if so.
+    """
+
+    strategy: str
+    rounds: int | None
+    scale: int
+    mean: bool
+    single: bool
+    rule: tuple[tuple[str, Scalar], ...] = ()
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A final round as an app's server part hears of it: whose updates count, by id, and the model."""
+
+    round: int
+    selected: frozenset[int]
+    model: Callable[[], Model]
 
 
 def member_name(index: int) -> str:

@@ -6,7 +6,7 @@ independent of its integer code. All baselines use the trainer, the start and th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,8 +20,11 @@ from hansa.ports import Trainer
 POOLED: Final = "pooled/train"
 TEST: Final = "test"
 Metrics = dict[str, float]
-Job = Generator[list[TrainTask], list[TrainResult], list[Values]]
-"""Asks, once a round, for training; ends with models."""
+Job = Generator[tuple[list[Values], list[TrainTask]], list[TrainResult], list[Values]]
+"""Shows, once a round, the models that stand, and asks for training; ends with models."""
+
+POINTS: Final = 12
+"""Rounds after which the baselines are tested, at most: what a curve needs, and no more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +44,8 @@ class Setup:
 class Comparison:
     """One metric on the test set; `alone` by honest member.
 
-    `own`: the models of `alone`, each on its member's own validation rows.
+    `own`: the models of `alone`, each on its member's own validation rows. `rounds`: some of them, the last among
+    them; `curves`: the three means after each of these, the last of which are the fields of their names.
     """
 
     alone: tuple[float, ...]
@@ -49,6 +53,8 @@ class Comparison:
     alone_mean: float
     fedavg_unprotected: float
     pooled: float
+    rounds: tuple[int, ...]
+    curves: Mapping[str, tuple[float, ...]]
 
 
 def compare(setup: Setup, attacks: Mapping[int, Attack], metric: str = "accuracy") -> Comparison:
@@ -58,12 +64,30 @@ def compare(setup: Setup, attacks: Mapping[int, Attack], metric: str = "accuracy
     """
     honest = [m for m in range(setup.members) if m not in attacks]
     jobs = (_pooled(setup), _fedavg(setup, attacks), _alone(setup, honest))
-    (all_data,), (unprotected,), models = _run(setup, jobs)
-    tested = [metrics[metric] for metrics in _test(setup, [all_data, unprotected, *models])]
+    rounds = points(setup.rounds)
+    tested: list[list[list[float]]] = [[], [], []]
+
+    def watch(round_number: int, standing: Sequence[list[Values]]) -> None:
+        if round_number in rounds:
+            for seen, models in zip(tested, standing, strict=True):
+                seen.append([metrics[metric] for metrics in _test(setup, models)] if models else [])
+
+    *_, models = _run(setup, jobs, watch)
     keys = [f"{member_name(m)}/validation" for m in honest]
     own = tuple(_evaluate(setup, key, [model])[0][metric] for key, model in zip(keys, models, strict=True))
-    mean = float(np.mean(tested[2:])) if honest else float("nan")
-    return Comparison(tuple(tested[2:]), own, mean, fedavg_unprotected=tested[1], pooled=tested[0])
+    pooled, fedavg, alone = (
+        tuple(float(np.mean(values)) if values else float("nan") for values in seen) for seen in tested
+    )
+    curves = {"alone_mean": alone, "fedavg_unprotected": fedavg, "pooled": pooled}
+    return Comparison(
+        tuple(tested[2][-1]), own, alone[-1], fedavg[-1], pooled[-1], rounds=rounds, curves=curves
+    )
+
+
+def points(rounds: int) -> tuple[int, ...]:
+    """At most `POINTS` of the rounds 1 to `rounds`, spread evenly, the first and the last of them included."""
+    n = min(rounds, POINTS)
+    return tuple(sorted({rounds, *(1 + (rounds - 1) * k // max(n - 1, 1) for k in range(n))}))
 
 
 def alone(setup: Setup, members: Sequence[int]) -> list[Values]:
@@ -84,24 +108,32 @@ def fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] 
     return _test(setup, _run(setup, [_fedavg(setup, attacks, absent)])[0])[0]
 
 
-def _run(setup: Setup, jobs: Sequence[Job]) -> list[list[Values]]:
-    """The models that come of each job. All train in step, so that workers have enough to do."""
-    models: list[list[Values]] = [[] for _ in jobs]
-    asked = [next(job) for job in jobs]
-    for _ in range(setup.rounds):
-        done = iter(setup.trainer.train_many([task for tasks in asked for task in tasks]))
+def _run(
+    setup: Setup,
+    jobs: Sequence[Job],
+    watch: Callable[[int, Sequence[list[Values]]], None] = lambda *_: None,
+) -> list[list[Values]]:
+    """The models that come of each job. All train in step, so that workers have enough to do.
+
+    `watch` sees, after each round, its number and the models of each job.
+    """
+    standing = [next(job) for job in jobs]
+    for round_number in range(1, setup.rounds + 1):
+        done = iter(setup.trainer.train_many([task for _, tasks in standing for task in tasks]))
         for k, job in enumerate(jobs):
             try:
-                asked[k] = job.send([next(done) for _ in asked[k]])
+                standing[k] = job.send([next(done) for _ in standing[k][1]])
             except StopIteration as end:
-                models[k] = end.value
-    return models
+                standing[k] = end.value, []
+        watch(round_number, [models for models, _ in standing])
+    return [models for models, _ in standing]
 
 
 def _alone(setup: Setup, members: Sequence[int]) -> Job:
     models = {m: setup.base for m in members}
     for round_number in range(1, setup.rounds + 1):
-        results = yield [_task(setup, f"{member_name(m)}/train", models[m], m, round_number) for m in members]
+        tasks = [_task(setup, f"{member_name(m)}/train", models[m], m, round_number) for m in members]
+        results = yield list(models.values()), tasks
         models = {m: result.values for m, result in zip(members, results, strict=True)}
     return list(models.values())
 
@@ -109,7 +141,7 @@ def _alone(setup: Setup, members: Sequence[int]) -> Job:
 def _pooled(setup: Setup) -> Job:
     model = setup.base
     for round_number in range(1, setup.rounds + 1):
-        (result,) = yield [_task(setup, POOLED, model, setup.members, round_number)]
+        (result,) = yield [model], [_task(setup, POOLED, model, setup.members, round_number)]
         model = result.values
     return [model]
 
@@ -119,10 +151,11 @@ def _fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int]
     present = [m for m in range(setup.members) if m not in absent]
     published: list[NDArray[np.int32]] = []
     for round_number in range(1, setup.rounds + 1):
-        results = yield [
+        tasks = [
             _task(setup, training_key(attacks.get(m), member_name(m)), model, m, round_number)
             for m in present
         ]
+        results = yield [model], tasks
         start = _flat(model)
         updates = {m: _flat(result.values) - start for m, result in zip(present, results, strict=True)}
         for m, attack in attacks.items():

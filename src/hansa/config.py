@@ -16,6 +16,7 @@ from hansa import attacks, errors
 from hansa.app import FILE as APP
 from hansa.app import member_name
 from hansa.partition import Partition
+from hansa.project import Project, is_project, merged, read_project, settings
 from hansa.protocol.state import quorum
 from hansa.protocol.terms import SCHEMES, Draft, check_terms
 from hansa.published import presets
@@ -66,6 +67,8 @@ class FederationFile:
     """A folder's `federation.toml`, checked. `scale`: values are integers times 2**-scale.
 
     `preset`: the published system whose layer of terms lies over it. `app`: the file of the app's code.
+    `project`: that of a Flower app, for which the file may be missing; `said`: the keys that somebody wrote or
+    overrode, as "SECTION.KEY", while the others follow from the project.
     """
 
     folder: Path
@@ -75,6 +78,8 @@ class FederationFile:
     simulation: Simulation
     preset: presets.Preset | None = None
     app: str = APP
+    project: Project | None = None
+    said: frozenset[str] = frozenset()
 
     @property
     def script(self) -> str:
@@ -110,7 +115,7 @@ class _Federation(Table):
     governance: Literal["committee", "peers", "hybrid", "server"] = "committee"
     app: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}\.py$")] = APP
     initial_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    scale: Annotated[int, Field(ge=8, le=24)] = 16
+    scale: Annotated[int, Field(ge=8, le=28)] = 16
     retain_rounds: Annotated[int, Field(ge=0)] = 0
 
 
@@ -268,7 +273,9 @@ def load_federation(
     contradict the preset, and for terms that cannot go together (`protocol.terms.check_terms`).
     """
     path = folder / FILE
-    written = read_toml(path, f"An app is a folder with {FILE} and app.py.")
+    project = read_project(folder) if is_project(folder) else None
+    none = project is not None and not path.exists()
+    written = {} if none else read_toml(path, f"An app is a folder with {FILE} and app.py, or a Flower app.")
     for override in overrides:
         _override(written, override)
     if preset is not None:
@@ -278,6 +285,9 @@ def load_federation(
         presets.apply(preset, written)
     for override in overrides:
         _override(written, override)
+    said = frozenset(f"{k}.{key}" for k, table in written.items() if isinstance(table, dict) for key in table)
+    if project is not None:
+        written = _below(project, written)
     if preset is not None:
         presets.check(preset, written)
         if isinstance(name := presets.look_up(written, "federation.name"), str):
@@ -291,10 +301,25 @@ def load_federation(
     draft = _draft(file)
     check_terms(draft)
     simulation = _simulation(file.simulation, draft)
-    federation = file.federation
-    return FederationFile(
-        folder, draft, federation.scale, federation.initial_seed, simulation, preset, federation.app
-    )
+    scale, seed = file.federation.scale, file.federation.initial_seed
+    app = file.federation.app
+    return FederationFile(folder, draft, scale, seed, simulation, preset, app, project, said)
+
+
+def _below(project: Project, written: dict[str, Any]) -> dict[str, Any]:
+    """What was written, above what a Flower project stands for under the scheme that was chosen."""
+
+    def number(section: str, key: str) -> int | None:
+        table = written.get(section)
+        found = table.get(key) if isinstance(table, dict) else None
+        return found if isinstance(found, int) and found > 0 else None
+
+    below = settings(project, number("training", "rounds"), number("simulation", "members"))
+    for section in ("federation", "tee"):
+        if isinstance(written.get(section), dict):
+            below[section] = merged(below.get(section, {}), written[section])
+    _choose(below)
+    return merged(below, written)
 
 
 def _override(written: dict[str, Any], text: str) -> None:

@@ -61,6 +61,11 @@ def terms_of(file: FederationFile) -> Terms:
 
     Raises `Misconfigured`.
     """
+    if file.project is not None:
+        raise errors.Misconfigured(
+            f"{file.folder} is a Flower app, and those run by `hansa run` only, all members in one process",
+            hint="A federation of machines takes an app.py so far: `hansa new` makes one.",
+        )
     draft, digest = file.draft, app_digest(file.folder, file.app)
     check_parties(draft)
     seated = draft.governance in (Governance.SERVER, Governance.COMMITTEE)

@@ -9,14 +9,16 @@ from typing import cast
 
 from eth_hash.auto import keccak
 
-from hansa import app, encoding, wiring
+from hansa import app, encoding, errors, wiring
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainResult, TrainTask, Values
 from hansa.config import FederationFile
 from hansa.crypto import signatures
 from hansa.federation import completed
 from hansa.node.onion import Onion
-from hansa.ports import Entropy, Owning, Table, Trainer
+from hansa.ports import Directed, Entropy, Owning, Table, Trainer
+from hansa.project import app_digest
 from hansa.records import Governance, Mpc, Role, Terms
+from hansa.strategy import fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +115,17 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Founding:
-    """What a federation is founded with: terms, parties, the trainer of their app."""
+    """What a federation is founded with: terms, parties, the trainer of their app.
+
+    `directed`: the same trainer, where the app has a server part.
+    """
 
     file: FederationFile
     terms: Terms
     parties: tuple[Party, ...]
     trainer: Ahead
     seats: tuple[bytes, ...]
+    directed: Directed | None = None
 
 
 def found(file: FederationFile) -> Founding:
@@ -153,10 +159,23 @@ def found(file: FederationFile) -> Founding:
         seed=simulated.seed,
         workers=simulated.workers,
         device=simulated.device,
-        digest=app.app_digest(file.folder, file.app),
+        digest=app_digest(file.folder, file.app),
         script=file.script,
+        params=draft.training.params,
     )
-    trainer = Ahead(wiring.trainer(options))
+    directed: Directed | None = None
+    if file.project is None:
+        trainer = Ahead(wiring.trainer(options))
+    else:
+        directed = wiring.directed(options)
+        trainer = Ahead(directed)
+        try:
+            file = fitted(replace(file, draft=draft), directed.asked())
+        except errors.Misconfigured:
+            directed.close()
+            raise
+        draft = file.draft
+        directed.fix(file.scale)
     draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))
     terms = completed(draft, file, trainer, options.digest)
-    return Founding(file, terms, (*members, *servers, *centres), trainer, seats)
+    return Founding(file, terms, (*members, *servers, *centres), trainer, seats, directed)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa.app import EvaluateTask, TrainResult, TrainTask, Values
+from hansa.app import Agreed, Asked, EvaluateTask, TrainResult, TrainTask, Values
 from hansa.protocol.messages import Call
 from hansa.protocol.mpc import Offer, Part, Report
 from hansa.protocol.secagg import Opening, Sums
@@ -123,6 +124,28 @@ class Trainer(Protocol):
 
     def close(self) -> None:
         """Stop workers."""
+
+
+class Directed(Trainer, Protocol):
+    """A trainer of an app whose own server part says, round by round, what members do."""
+
+    def asked(self) -> Asked:
+        """What the app asks of the terms."""
+
+    def fix(self, scale: int) -> None:
+        """The scale that the terms have."""
+
+    def follow(self, agreed: Callable[[], Sequence[Agreed]], memory: Path) -> None:
+        """Where the final rounds so far are to be had, and the file that keeps what the app must not forget."""
+
+    def wants(self, round: int, member: int) -> bool:
+        """Whether the server part needs this update, and does not have it yet."""
+
+    def keep(self, round: int, member: int, values: NDArray[np.int32]) -> None:
+        """What an opened update makes of the model that stood, in the model's scale."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The model as the app's server part has it after the last final round, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +382,10 @@ class Session(Protocol):
         """Whether an offer has the arrays that the script takes of this owner. Raises `Untrusted`."""
 
     def train(self, job: Callable[[], Job]) -> Trained | None:
-        """Begin, or go on; None while it works. `job` is asked for when it begins. Raises `Unavailable` for what may pass, `Untrusted` for what not."""
+        """Begin, or go on; None while it works. `job` is asked for when it begins.
+
+        Raises `Unavailable` for what may pass, `Untrusted` for what not.
+        """
 
     def news(self) -> list[str]:
         """What was done since this was asked last, a sentence each."""
@@ -382,10 +408,13 @@ class Dealing(Scheme, Protocol):
 
 
 __all__ = [
+    "Agreed",
+    "Asked",
     "Attestor",
     "Call",
     "Dealing",
     "Dealt",
+    "Directed",
     "Entropy",
     "EvaluateTask",
     "Evidence",

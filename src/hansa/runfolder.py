@@ -7,8 +7,17 @@ chain.sqlite        state and journal of the embedded chain
 store/  kept/       the shared object store; what the nodes keep on their own disks
 journals/           one journal a node
 metrics.jsonl       one line a final round
+seconds.jsonl       one line a round: seconds of this machine's clock by phase
 summary.json        the end table, as `--json` prints it
 model.safetensors   the final model
+report.html         a page that shows all that
+audit.json          what the last `hansa audit` said of it
+
+and of a Flower app
+
+app/                pyproject.toml and the Python files, with federation.toml where there is one
+flower.sqlite       what its nodes' contexts hold, and what its ServerApp was told
+arrays.safetensors  the model as its strategy has it
 """
 
 from __future__ import annotations
@@ -164,15 +173,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Lines of `metrics.jsonl`; a line torn by a crash is left out."""
-    path = folder / "metrics.jsonl"
+    return read_lines(folder / "metrics.jsonl")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a file, one a line, none if there is no such file; a line torn by a crash is left out."""
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
     for line in path.read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ import rlp
 from eth_hash.auto import keccak
 
 from hansa import app, attacks, encoding, errors, runfolder, wiring
-from hansa.app import EvaluateTask, TrainTask
+from hansa.app import Agreed, EvaluateTask, TrainTask
 from hansa.attestation.simulated import collected
-from hansa.config import FederationFile
+from hansa.config import FILE, FederationFile
 from hansa.crypto import sealing, signatures
 from hansa.crypto.signatures import account
 from hansa.founding import Founding, Party, found, owner_secret
@@ -36,6 +37,7 @@ from hansa.node.enclosure import Enclosure, command
 from hansa.node.journal import open_journal
 from hansa.node.world import Identity, World
 from hansa.ports import Session, Trainer, View
+from hansa.project import source_files
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import messages as msg
 from hansa.protocol import plan
@@ -55,6 +57,9 @@ RESOURCES = 10
 
 LOOK = 0.05
 """Seconds between two looks at computing parties that are at work."""
+
+MEMORY = "flower.sqlite"
+"""What the parts of a Flower app remember."""
 
 Progress = Callable[[Event, "Simulation"], None]
 
@@ -98,6 +103,8 @@ class Simulation:
         self.kept = wiring.store(str(folder / "kept"))
         self.ledgers = [EvmLedger(rpc, deployment, fold, account(p.secret), clock) for p in founding.parties]
         self.nodes = [self._node(id, p) for id, p in enumerate(founding.parties)]
+        if founding.directed is not None:
+            founding.directed.follow(self._agreed, folder / MEMORY)
 
     def _node(self, id: int, p: Party) -> Node:
         simulated = self.founding.file.simulation
@@ -201,6 +208,7 @@ class Simulation:
                 self.founding.trainer.prepare(tasks)
         done, gone = False, self._vanished(view.state)
         for node in self.nodes:
+            self._show_updates()
             done |= node.me.id not in gone and node.step()
         self.view()
         for story in self._ended:
@@ -266,6 +274,28 @@ class Simulation:
         }
         self.metrics.append(row)
         runfolder.write_metrics(self.folder, self.metrics)
+
+    def _agreed(self) -> list[Agreed]:
+        """The final rounds so far, for an app with a server part."""
+        return [
+            Agreed(s.round, s.selected, partial(self.joint_model, s.model))
+            for s in self.story
+            if s.outcome is Outcome.FINAL
+        ]
+
+    def _show_updates(self) -> None:
+        """Hand the round's updates to an app whose server part needs single ones, before the round can be final."""
+        directed = self.founding.directed
+        if directed is None or not directed.asked().single:
+            return
+        state = self.view().state
+        if state.phase not in (Phase.AGGREGATE, Phase.VERIFY):
+            return
+        for id in sorted(state.current.selected):
+            if directed.wants(state.round, id):
+                node = next(n for n in self.nodes if n.me.trains)
+                base = node.models.standing(state).model
+                directed.keep(state.round, id, ckpt.candidate(base, node.blobs.update(state, id)).values)
 
     def name(self, id: int) -> str:
         """A party's name."""
@@ -381,8 +411,10 @@ def _lay_out(folder: Path, file: FederationFile, founding: Founding, record: Run
     try:
         for part in ("app", "store", "kept", "journals"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        for name in ("federation.toml", file.app):
-            shutil.copyfile(file.folder / name, folder / "app" / name)
+        written = [Path(FILE)] if (file.folder / FILE).exists() else []
+        for path in (*written, *source_files(file.folder, file.app)):
+            (folder / "app" / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.folder / path, folder / "app" / path)
     except OSError as e:
         raise errors.Misconfigured(f"cannot write {folder}: {e.strerror}", hint="Name another --out.") from e
     runfolder.write_keys(folder, {i: p.sealing_key for i, p in enumerate(founding.parties)})

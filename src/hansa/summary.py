@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import safetensors.numpy
+
 from hansa import attacks, baselines, errors, runfolder
 from hansa.app import EvaluateTask, Values
 from hansa.audit.anchors import Anchors
@@ -28,6 +30,8 @@ from hansa.simulation import Simulation
 
 SUMMARY = "summary.json"
 MODEL = "model.safetensors"
+ARRAYS = "arrays.safetensors"
+"""The model as the strategy of a Flower app has it."""
 
 FAULTS: dict[Fault, str] = {
     Fault.WITHHELD_BEACON: "withheld its beacon layer",
@@ -49,13 +53,16 @@ class Accuracy:
     """The run's metric on rows that no member holds; None where there is nothing to compare.
 
     `alone_mean`: honest members, each on its own data. `fedavg_unprotected`: plain FedAvg with the same
-    hostile members. `pooled`: one model on all members' rows.
+    hostile members. `pooled`: one model on all members' rows. `rounds`: some rounds of the baselines; `curves`:
+    their values after each of these, by name.
     """
 
     joint: float | None = None
     alone_mean: float | None = None
     fedavg_unprotected: float | None = None
     pooled: float | None = None
+    rounds: tuple[int, ...] = ()
+    curves: tuple[tuple[str, tuple[float | None, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,9 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
     if state.version:
         model = to_safetensors(simulation.joint_model(state.model))
         runfolder.write_atomically(simulation.folder / MODEL, model)
+        if simulation.founding.directed is not None:
+            arrays = safetensors.numpy.save(simulation.founding.directed.arrays())
+            runfolder.write_atomically(simulation.folder / ARRAYS, arrays)
     return made
 
 
@@ -164,6 +174,8 @@ def _preset(preset: Preset | None) -> str | None:
 
 def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple[MemberRow, ...]]:
     """The metric compared by, its values on the test set, and the members' rows."""
+    if simulation.founding.directed is not None:
+        return _told(simulation, state)
     file, terms, trainer = simulation.founding.file, simulation.terms, simulation.founding.trainer
     base = trainer.initial(file.initial_seed)
     joint = base if state.version == 0 else to_arrays(simulation.joint_model(state.model))
@@ -195,10 +207,22 @@ def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple
             # One round of whole trainings and a mean is no FedAvg that anybody would run.
             None if terms.mpc else number(compared.fedavg_unprotected),
             number(compared.pooled),
+            compared.rounds,
+            tuple((name, tuple(map(number, values))) for name, values in compared.curves.items()),
         )
         own = dict(zip((i for i in range(len(names)) if i not in hostile), compared.own, strict=True))
     rows = [_row(simulation, state, id, name, metric, own.get(id), joint) for id, name in enumerate(names)]
     return metric, accuracy, tuple(rows)
+
+
+def _told(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple[MemberRow, ...]]:
+    """The same for an app whose server part measures by itself, and whose data are not Hansa's to split or pool."""
+    task = EvaluateTask(baselines.TEST, ({},), simulation.terms.training.params, state.version)
+    found = simulation.founding.trainer.evaluate(task)[0]
+    metric = next((name for name in ("accuracy", "loss") if name in found), "")
+    names = [p.name for p in simulation.founding.parties if p.role is Role.MEMBER]
+    rows = tuple(_row(simulation, state, id, name, metric, None, {}) for id, name in enumerate(names))
+    return metric, Accuracy(number(found[metric]) if metric else None), rows
 
 
 def _row(
@@ -279,8 +303,10 @@ def privacy_sentence(terms: Terms) -> str:
         )
     if terms.mpc is not None:
         together = "any two of them" if terms.mpc.protocol == "ABY3" else "both of them"
-        opened = "nothing is opened while training" if not terms.mpc.reveals else (
-            f"while training {len(terms.mpc.reveals)} boundaries are opened, see `hansa explain`"
+        opened = (
+            "nothing is opened while training"
+            if not terms.mpc.reveals
+            else (f"while training {len(terms.mpc.reveals)} boundaries are opened, see `hansa explain`")
         )
         return (
             f"mpc: the computing parties see shares of rows, which {together} together could open; {opened}; the "
@@ -303,4 +329,6 @@ def to_json(summary: Summary) -> dict[str, Any]:
     for row in plain["members"]:
         row["why"], row["slashed"] = dict(row["why"]), dict(row["slashed"])
     left_out = {row.name: row.left_out for row in summary.members}
+    accuracy = plain["accuracy"]
+    plain["baselines"] = {"rounds": accuracy.pop("rounds"), **dict(accuracy.pop("curves"))}
     return plain | {"left_out": left_out, "gas": summary.gas, "gas_by_call": dict(summary.gas_by_call)}

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from hansa import errors
 from hansa.app import TrainerOptions, load_app
-from hansa.ports import Entropy, Scheme, Session, Sharing, Store, Trainer
+from hansa.ports import Directed, Entropy, Scheme, Session, Sharing, Store, Trainer
 from hansa.records import Limits, Terms
 
 SCHEMES = {
@@ -22,6 +22,7 @@ TRAINERS = {
     "torch": "hansa.trainers.torch",
     "sklearn": "hansa.trainers.sklearn",
     "script": "hansa.trainers.script",
+    "flower": "hansa.trainers.flower",
 }
 STORES = {"objects": "hansa.stores.objects"}
 COMPUTING = {"mpc": "hansa.mpc.computing"}
@@ -61,6 +62,11 @@ def trainer(options: TrainerOptions) -> Trainer:
     """A trainer of an app, for the framework that it declares; or of a training script."""
     framework = "script" if options.script else load_app(options.folder, digest=options.digest).framework
     return cast(Trainer, _create(TRAINERS, framework)(options))
+
+
+def directed(options: TrainerOptions) -> Directed:
+    """A trainer of a Flower app."""
+    return cast(Directed, _create(TRAINERS, "flower")(options))
 
 
 def sharing(terms: Terms) -> Sharing:

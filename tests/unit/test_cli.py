@@ -60,7 +60,7 @@ def test_version(monkeypatch, capsys) -> None:
         (["run", "app", "--rounds", "many"], "Invalid value for '--rounds'"),
         (["run", "nowhere"], "cannot read nowhere/federation.toml: No such file"),
         (["status", "nowhere"], "'nowhere' is neither a run folder nor a federation"),
-        (["status", "."], "cannot read run.cbor: No such file"),
+        (["status", "."], "holds no run: run.cbor is missing"),
         (["audit", "nowhere"], "nowhere"),
         (["export", "nowhere", "m.safetensors"], "'nowhere' is neither a run folder"),
         (["export", "nowhere", "no/m.safetensors"], "there is no folder no"),

@@ -11,6 +11,7 @@ from hansa import app, encoding, errors, runfolder
 from hansa.audit.decisions import History
 from hansa.audit.report import Book
 from hansa.crypto import sealing
+from hansa.project import app_digest, is_project
 from hansa.protocol.audit import left_out, starved
 from hansa.protocol.checkpoint import Checkpoint
 from hansa.protocol.history import RoundStory, names_of
@@ -26,17 +27,20 @@ EXPORT, METRICS, SUMMARY = "exported model", "metrics", "summary"
 def check_app(folder: Path, record: RunRecord, book: Book) -> None:
     """The app's code is the one that the terms pin."""
     book.expect(APP)
-    if not (folder / "app" / "federation.toml").is_file():
+    flower = is_project(folder / "app")
+    if not flower and not (folder / "app" / "federation.toml").is_file():
         book.gap(APP, "app/federation.toml is missing")
     file = app.file_of(folder / "app", record.terms.app)
-    if not (folder / "app" / file).is_file():
+    if not flower and not (folder / "app" / file).is_file():
         book.gap(APP, f"app/{file} is missing")
         return
-    with book.attempt(APP, f"app/{file}"):
-        found = app.app_digest(folder / "app", file)
+    with book.attempt(APP, "app" if flower else f"app/{file}"):
+        found = app_digest(folder / "app", file)
         if found != record.terms.app:
             raise errors.Untrusted(f"is not the app of the terms, {record.terms.app.hex()}", digest=found)
         book.passed(APP)
+    if flower:
+        book.note("arrays.safetensors and what a strategy makes of the agreed models are the run's own word")
 
 
 def check_record(record: RunRecord, history: History, book: Book) -> None:

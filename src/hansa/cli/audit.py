@@ -70,6 +70,7 @@ def audit(
         folder = run_folder(name)
         with _told(out) as progress:
             report = check(folder, anchors, progress)
+        _keep(out, folder, report)
     if as_json:
         subject = "federation" if name.startswith(SHARED) else "run"
         print_json({subject: name, "exit_code": exit_code(report)} | plain(report))
@@ -98,6 +99,20 @@ def _shared(
     if save is not None and exit_code(report) != FOUND:
         write_anchors(save, newest)
     return report
+
+
+def _keep(out: Console, folder: Path, report: Report) -> None:
+    """Leave what was found beside the run, and on its page. An auditor may have no right to write there."""
+    from hansa.report.folder import PAGE, note_audit
+    from hansa.report.writing import leave_page
+
+    try:
+        note_audit(folder, report)
+    except errors.HansaError as e:
+        out.print(f"the report of this run does not show this audit: {e}", style="dim", soft_wrap=True)
+        return
+    if (folder / PAGE).is_file() and (lacking := leave_page(folder)):
+        out.print(f"{folder / PAGE} is as it was: {lacking}", style="dim", soft_wrap=True)
 
 
 @contextmanager

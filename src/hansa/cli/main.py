@@ -26,6 +26,7 @@ from hansa.cli import (
     node,
     party,
     protocols,
+    reports,
     run,
     sandbox,
     status,
@@ -78,6 +79,7 @@ def _root(
 app.command("run", short_help="Train with simulated members, end to end.")(run.run)
 app.command("status", short_help="Show where a run stands and whom it waits for.")(configured(status.status))
 app.command("audit", short_help="Replay a run or a federation and check everything.")(configured(audit.audit))
+app.command("report", short_help="Show a run on one page, or several beside each other.")(reports.report)
 app.command("export", short_help="Write the current model as safetensors.")(configured(export.export))
 app.command("check", short_help="Check an app and its terms; estimate the costs.")(terms.check)
 app.command("deploy", short_help="Put a federation on a chain, its terms into a store.")(

@@ -10,6 +10,7 @@ from rich.text import Text
 from hansa.cli.console import columns, command, grid, percent, short
 from hansa.config import FederationFile
 from hansa.protocol.attested import NO_PROTECTION
+from hansa.report.folder import PAGE
 from hansa.summary import MODEL, SUMMARY, MemberRow, Summary
 
 
@@ -33,7 +34,7 @@ def show_summary(out: Console, summary: Summary, *, verbose: bool, anchors: Path
     failed = f"; {summary.failed_rounds} rounds failed" if summary.failed_rounds else ""
     out.print()
     out.print(Text(f"{_capital(summary.outcome)}{failed}. {summary.seconds:.0f} s.", style=style))
-    if summary.rounds:
+    if summary.rounds and summary.metric:
         _show_accuracy(out, summary)
     _show_members(out, summary)
     if verbose:
@@ -47,6 +48,10 @@ def _show_accuracy(out: Console, summary: Summary) -> None:
     hostile = sum(bool(m.hostile) for m in summary.members)
     unprotected = f"plain FedAvg, unprotected, {hostile} hostile" if hostile else "plain FedAvg"
     out.print()
+    if a.pooled is None and a.alone_mean is None:
+        said = Text(f"{_capital(summary.metric)} as the app reports it  ", style="bold")
+        out.print(said.append(percent(summary.metric, a.joint), style="bold green"))
+        return
     out.print(Text(f"{_capital(summary.metric)} on a test set that no member holds", style="bold"))
     table = columns(("", "left"), ("", "right"))
     table.show_header = False
@@ -62,16 +67,15 @@ def _show_accuracy(out: Console, summary: Summary) -> None:
 
 def _show_members(out: Console, summary: Summary) -> None:
     out.print()
-    table = columns(
-        ("member", "left"),
-        ("rows", "right"),
-        ("left out", "right"),
-        ("reputation", "right"),
-        (f"own {summary.metric}, alone -> joint", "left"),
-    )
+    heads = [("member", "left"), ("rows", "right"), ("left out", "right"), ("reputation", "right")]
+    compared = any(row.alone is not None or row.joint is not None for row in summary.members)
+    if compared:
+        heads.append((f"own {summary.metric}, alone -> joint", "left"))
+    table = columns(*heads)
     for row in summary.members:
         left_out = f"{row.left_out} of {summary.rounds}"
-        table.add_row(row.name, str(row.rows), left_out, str(row.reputation), _own(summary, row))
+        own = (_own(summary, row),) if compared else ()
+        table.add_row(row.name, str(row.rows), left_out, str(row.reputation), *own)
     out.print(table)
     remarks = [(row, text) for row in summary.members if (text := _remarks(row))]
     if remarks:
@@ -132,6 +136,8 @@ def _show_rest(out: Console, summary: Summary, anchors: Path | None) -> None:
         table.add_row("enclaves", Text(summary.protection, style=style))
     files = f"{summary.run}: {SUMMARY}, {MODEL}" if summary.rounds else f"{summary.run}: {SUMMARY}"
     table.add_row("files", files)
+    if (page := Path(summary.run) / PAGE).is_file():
+        table.add_row("report", f"{page}: open it in a browser; `hansa ui` serves it live")
     table.add_row("model", f"sha256 {summary.model_digest.hex()}")
     where = f"saved in {anchors}" if anchors else "kept nowhere else: --anchors FILE saves it"
     table.add_row(

@@ -26,7 +26,12 @@ PAUSED, INTERRUPTED = 4, 130
 
 
 def run(
-    app: Annotated[Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py.")],
+    app: Annotated[
+        Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py, or a Flower app.")
+    ],
+    scheme: Annotated[
+        str | None, typer.Option(help="How updates are protected: plaintext, secagg or tee.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Final rounds, in place of [training] rounds.")] = None,
     members: Annotated[int | None, typer.Option(help="Simulated members.")] = None,
     settings: Annotated[
@@ -63,6 +68,7 @@ def run(
     started = time.monotonic()
     system = _preset(preset, as_published=as_published)
     flags = {
+        "federation.scheme": scheme,
         "training.rounds": rounds,
         "simulation.members": members,
         "simulation.seed": seed,
@@ -120,6 +126,8 @@ def _play(
     from hansa.audit.anchors import write_anchors
     from hansa.cli import report
     from hansa.cli.progress import Progress
+    from hansa.report.stopwatch import Stopwatch
+    from hansa.report.writing import leave_page
     from hansa.summary import finish, to_json
 
     out = console(stderr=as_json)
@@ -130,17 +138,23 @@ def _play(
         made = simulation.start(file, folder, resume=resume)
     try:
         with Progress(out, made, started) as progress:
-            made.play(progress, progress.tell)
+            made.play(Stopwatch(folder, progress), progress.tell)
             progress.say("comparing: members alone, plain FedAvg, pooled data")
             summary = finish(made, seconds=time.monotonic() - started)
     finally:
         made.close()
     if anchors is not None:
         write_anchors(anchors, summary.anchors)
+    lacking = leave_page(folder)
     if as_json:
         print_json(to_json(summary))
     else:
         report.show_summary(out, summary, verbose=verbose, anchors=anchors)
+    if lacking:
+        again = command("hansa", "report", folder)
+        out.print(
+            f"report.html could not be written: {lacking}. Later: {again}", style="yellow", soft_wrap=True
+        )
     return summary
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from hansa import errors, runfolder, wiring
 from hansa.cli.models import current, readers, released
 from hansa.cli.reading import Reading, Run
-from hansa.ledger.embedded import Chain, read_journal
 from hansa.ledger.evm import Fold
 from hansa.protocol.events import Event
 from hansa.protocol.history import RoundStory, names_of, tell
 from hansa.protocol.state import State
 from hansa.records import Limits, Model, Terms
+from hansa.report.folder import in_use, read_run_record, snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +40,21 @@ class RunFolder:
 
 def read_run(folder: Path) -> Reading:
     """Fold the chain of a run folder. Raises `Misconfigured`, `Untrusted`, `Unavailable`."""
-    record = runfolder.read_record(folder)
-    path = folder / "chain.sqlite"
-    if not path.exists():
-        raise errors.Unavailable(f"the run in {folder} has no chain yet", hint="Go on with it by --resume.")
-    genesis, _ = read_journal(path)
-    try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        # One snapshot for all reads: another process may add blocks meanwhile.
-        database.execute("begin")
-    except sqlite3.Error as e:
-        raise errors.Unavailable(f"cannot read {path}: {e}", hint="Check the file and its rights.") from e
+    record = read_run_record(folder)
     story: tuple[RoundStory, ...] = ()
 
     def observe(event: Event, _block: int) -> None:
         nonlocal story
         story = tell(story, event)
 
-    with Chain(database, genesis) as chain:
+    with snapshot(folder) as chain:
         fold = Fold(chain, record.deployment)
         fold.observe(observe)
         view = fold.view(lambda: chain.time)
         block_time = chain.time
     names = names_of(view.state) | dict(enumerate(record.names))
-    run = Run(folder, tuple(runfolder.read_metrics(folder)), genesis.timestamp, _in_use(folder))
+    run = Run(folder, tuple(runfolder.read_metrics(folder)), chain.genesis.timestamp, in_use(folder))
     return Reading(str(folder), record.terms, view, story, names, block_time, run)
-
-
-def _in_use(folder: Path) -> bool:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _kept(folder: Path, state: State) -> bytes | None:

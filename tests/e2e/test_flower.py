@@ -1,0 +1,80 @@
+"""Flower apps by the real command line: run, audited, killed and continued, refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tests.e2e.commands import driven, hansa, result
+
+pytest.importorskip("flwr")
+pytestmark = pytest.mark.slow
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "flower-quickstart"
+FAST = ("--rounds", "2", "--members", "4", "--scheme", "plaintext")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> dict[str, Any]:
+    """What a run of the quickstart prints that nobody disturbs; `effects` is how many there are to kill at."""
+    done = driven(0, 0, "run", QUICKSTART, *FAST, "--json", cwd=place)
+    return result(done) | {"effects": int((place / "effects").read_text())}
+
+
+def test_the_quickstart_learns_and_its_audit_holds(place: Path, undisturbed: dict[str, Any]) -> None:
+    assert (undisturbed["scheme"], undisturbed["rounds"], undisturbed["metric"]) == (
+        "plaintext",
+        2,
+        "accuracy",
+    )
+    assert undisturbed["accuracy"]["joint"] > 0.7
+    rows = _metrics(place / undisturbed["run"])
+    assert [row.keys() >= {"accuracy", "loss", "eval_acc", "train_loss"} for row in rows] == [True, True]
+    audited = hansa("audit", undisturbed["run"], cwd=place)
+    assert audited.returncode == 0, audited.stdout
+    assert "Every check holds." in audited.stdout
+
+
+def test_fedavg_and_the_federation_have_one_model(place: Path, undisturbed: dict[str, Any]) -> None:
+    folder = place / undisturbed["run"]
+    agreed, arrays = load_file(folder / "model.safetensors"), load_file(folder / "arrays.safetensors")
+    assert (
+        agreed.keys()
+        == arrays.keys()
+        == {f"layers.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")}
+    )
+    for name in agreed:
+        np.testing.assert_allclose(agreed[name], arrays[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.35, 0.8])
+def test_a_killed_run_goes_on_to_the_same_arrays(
+    place: Path, undisturbed: dict[str, Any], share: float
+) -> None:
+    out = f"runs/killed-{share}"
+    words = ("run", QUICKSTART, *FAST, "--json", "--out", out)
+    killed = driven(int(undisturbed["effects"] * share), signal.SIGKILL, *words, cwd=place)
+    assert killed.returncode == -signal.SIGKILL
+    again = result(hansa(*words, "--resume", cwd=place))
+    assert again["model_digest"] == undisturbed["model_digest"]
+    first, second = (load_file(place / run / "arrays.safetensors") for run in (undisturbed["run"], out))
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+    told = [_metrics(place / run) for run in (undisturbed["run"], out)]
+    assert told[0] == told[1]
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """What a run says of each round, but when it was: a kill costs time."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
