@@ -59,7 +59,7 @@ def _show_accuracy(out: Console, summary: Summary) -> None:
         Text("  this federation", style="bold"), Text(percent(summary.metric, a.joint), style="bold green")
     )
     table.add_row("  each member alone, mean", percent(summary.metric, a.alone_mean))
-    if a.fedavg_unprotected is not None:
+    if summary.scheme != "mpc":
         table.add_row(f"  {unprotected}", percent(summary.metric, a.fedavg_unprotected))
     table.add_row("  all data pooled", percent(summary.metric, a.pooled))
     out.print(table)
