@@ -92,7 +92,7 @@ def test_an_absent_party_is_named_to_all(parties: list[Party], absent: int) -> N
 def test_a_party_with_another_certificate_than_recorded_does_not_come_in(
     parties: list[Party], tmp_path: Path
 ) -> None:
-    stranger = certificates.own_identity(tmp_path / "stranger", JOB, 2)
+    stranger = certificates.own_identity(tmp_path / "stranger", JOB)
     hasty = [replace(p, timeout=1, patience=2) for p in parties]
     found = meet([*hasty[:2], replace(hasty[2], own=stranger)], [agreeing()] * 3)
     assert all(isinstance(e, errors.Unavailable) for e in found)
@@ -103,7 +103,7 @@ def test_a_party_with_another_certificate_than_recorded_does_not_come_in(
 def test_a_host_with_another_certificate_than_recorded_is_not_trusted(
     parties: list[Party], tmp_path: Path
 ) -> None:
-    stranger = certificates.own_identity(tmp_path / "stranger", JOB, 0)
+    stranger = certificates.own_identity(tmp_path / "stranger", JOB)
     hasty = [replace(p, timeout=1, patience=1.5) for p in parties]
     found = meet([replace(hasty[0], own=stranger), *hasty[1:]], [agreeing()] * 3)
     for error in found[1:]:
@@ -191,8 +191,8 @@ def test_no_party_can_vouch_for_another(parties: list[Party], tmp_path: Path) ->
     """A certificate that one party signed is trusted by nobody, and its key is for its user only."""
     own = parties[1].own
     assert own.key_path.stat().st_mode & 0o777 == 0o600
-    assert certificates.own_identity(parties[1].home, JOB, 1) == own
-    assert certificates.own_identity(tmp_path / "else", JOB, 1).certificate != own.certificate
+    assert certificates.own_identity(parties[1].home, JOB) == own
+    assert certificates.own_identity(tmp_path / "else", JOB).certificate != own.certificate
     context = server_context(parties[0].own, parties[0].places)
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.get_ca_certs() == []

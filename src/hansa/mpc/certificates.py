@@ -7,6 +7,7 @@ None of them may sign another, so no party can vouch for a stranger.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,8 +36,8 @@ class Identity:
     key_path: Path
 
 
-def own_identity(home: Path, job: bytes, rank: int) -> Identity:
-    """The identity of party `rank` in a job (32 bytes): made once, kept in its home, the key for its user only.
+def own_identity(home: Path, job: bytes) -> Identity:
+    """A party's identity in a job (32 bytes): made once, kept in its home, the key for its user only.
 
     Raises `Misconfigured` when the home cannot be written, or holds a broken certificate.
     """
@@ -45,7 +46,8 @@ def own_identity(home: Path, job: bytes, rank: int) -> Identity:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
-            _make(key_path, path, f"{job.hex()[:16]} party {rank}")
+            # A name of its own: with one name for all, OpenSSL looks for each in the wrong certificate of the bundle.
+            _make(key_path, path, f"{job.hex()[:16]} {secrets.token_hex(8)}")
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as e:
         raise errors.Misconfigured(

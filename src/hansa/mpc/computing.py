@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections import deque
@@ -118,7 +117,7 @@ class SpuSession:
         self._training = load_training(folder / file_of(folder, terms.app), digest=terms.app)
         self._rows = mpc_of(terms).rows
         self._home = home
-        self._identity = own_identity(home, terms_digest(terms), int.from_bytes(os.urandom(4), "big"))
+        self._identity = own_identity(home, terms_digest(terms))
         self._key = HKDF(SHA256(), 32, salt=None, info=b"hansa/mpc/checkpoints/1").derive(secret)
         self._held, self.address = _listening(address)
         self._said: deque[str] = deque(maxlen=SAID)

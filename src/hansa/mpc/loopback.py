@@ -36,7 +36,7 @@ def parties_on_loopback(
     """All parties of a job, by rank, with homes under `home`; their ports are theirs until the end of the block."""
     with ExitStack() as held:
         homes = [home / f"party-{rank}" for rank in range(setting.parties)]
-        identities = [own_identity(h, job, rank) for rank, h in enumerate(homes)]
+        identities = [own_identity(h, job) for h in homes]
         sockets = [(held.enter_context(_held()), held.enter_context(_held())) for _ in homes]
         places = tuple(
             Place(HOST, meeting.getsockname()[1], link.getsockname()[1], own.certificate)

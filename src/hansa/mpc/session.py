@@ -1,6 +1,6 @@
 """A computing party's session: it performs a program with its peers, and goes on after any of them was lost.
 
-    own = certificates.own_identity(home, job, rank)     # its certificate's digest goes to the ledger
+    own = certificates.own_identity(home, job)     # its certificate's digest goes to the ledger
     places = (Place(host, meeting, link, certificate), ...)          # of all parties, checked against the ledger
     party = Party(job, rank, Setting(), places, own, checkpoints.own_key(home), home)
     trained = train(party, program, Start(shares, public, plain, feeds, functions), report)

@@ -150,6 +150,22 @@ def joined(name: str, parts: Sequence[Share], axis: int = 0) -> Share:
     return replace(first, variable=variable, content=whole.tobytes(), salt=b"")
 
 
+def renamed(share: Share, name: str) -> Share:
+    """The same share of a variable that is called otherwise."""
+    return replace(share, variable=replace(share.variable, name=name))
+
+
+def first_rows(share: Share, count: int) -> Share:
+    """A share of the first rows of an array that has as many or more. Raises `Untrusted` where there are fewer."""
+    shape = share.variable.shape
+    if count == shape[0]:
+        return share
+    if count > shape[0]:
+        raise errors.Untrusted(f"{share.variable.name} has {shape[0]} rows where {count} are needed")
+    variable = replace(share.variable, shape=(count, *shape[1:]))
+    return replace(share, variable=variable, content=_values(share)[:count].tobytes(), salt=b"")
+
+
 def _values(share: Share) -> NDArray[np.uint8]:
     """Content as bytes, shaped as the variable, then bytes of a value."""
     width = value_bytes(share.setting, share.kind)
