@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.app import EvaluateTask, Scalar, TrainResult, TrainTask, Values, member_name, training_seed
-from hansa.attacks import Attack, distort_update, training_key
+from hansa.attacks import Attack, Knowledge, distort_update, training_key
 from hansa.ports import Trainer
 
 POOLED: Final = "pooled/train"
@@ -158,13 +158,14 @@ def _fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int]
         results = yield [model], tasks
         start = _flat(model)
         updates = {m: _flat(result.values) - start for m, result in zip(present, results, strict=True)}
+        fixed = {m: _fixed(update, setup.scale) for m, update in updates.items()}
+        honest = [update for m, update in fixed.items() if m not in attacks]
+        known = Knowledge([fixed[m] for m in sorted(attacks)], honest, published)
         for m, attack in attacks.items():
             generator = np.random.Generator(np.random.PCG64(training_seed(setup.seed, m, round_number)))
-            fixed = distort_update(
-                attack, _fixed(updates[m], setup.scale), setup.scale, generator, seen=published
-            )
-            updates[m] = fixed.astype(np.float64) * 2.0**-setup.scale
-        published = [_fixed(update, setup.scale) for m, update in updates.items() if m not in attacks]
+            sent = distort_update(attack, fixed[m], setup.scale, generator, known)
+            updates[m] = sent.astype(np.float64) * 2.0**-setup.scale
+        published = honest
         weights = np.array([result.examples for result in results], dtype=np.float64)
         model = _shaped(start + np.average(np.stack(list(updates.values())), axis=0, weights=weights), model)
     return [model]
