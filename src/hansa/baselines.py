@@ -97,7 +97,12 @@ def alone(setup: Setup, members: Sequence[int]) -> list[Values]:
 
 def pooled(setup: Setup) -> Metrics:
     """Test metrics of one model trained for all rounds on the training rows of all members together."""
-    return _test(setup, _run(setup, [_pooled(setup)])[0])[0]
+    return _test(setup, [pooled_model(setup)])[0]
+
+
+def pooled_model(setup: Setup) -> Values:
+    """The model of `pooled`."""
+    return _run(setup, [_pooled(setup)])[0][0]
 
 
 def fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] = ()) -> Metrics:
@@ -105,7 +110,12 @@ def fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] 
 
     Members in `absent` take no part.
     """
-    return _test(setup, _run(setup, [_fedavg(setup, attacks, absent)])[0])[0]
+    return _test(setup, [fedavg_model(setup, attacks, absent)])[0]
+
+
+def fedavg_model(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] = ()) -> Values:
+    """The model of `fedavg`."""
+    return _run(setup, [_fedavg(setup, attacks, absent)])[0][0]
 
 
 def _run(

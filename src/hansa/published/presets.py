@@ -173,11 +173,8 @@ _PRESETS: Final = (
 PRESETS: Final = {preset.name: preset for preset in _PRESETS}
 
 
-def preset(name: str, *, as_published: bool = False) -> Preset:
-    """The preset called A or A-published; `as_published` makes the one of the other.
-
-    Raises `Misconfigured` for a name that is none, and for a system that this version cannot run.
-    """
+def named(name: str, *, as_published: bool = False) -> Preset:
+    """The preset called A or A-published; `as_published` makes the one of the other. Raises `Misconfigured`."""
     found = PRESETS.get(name if not as_published or name.endswith(PUBLISHED) else name + PUBLISHED)
     if found is None:
         near = difflib.get_close_matches(name.strip().capitalize(), PRESETS, 1, cutoff=0.3)
@@ -185,6 +182,12 @@ def preset(name: str, *, as_published: bool = False) -> Preset:
             f"there is no preset {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
             hint=f"Presets: {', '.join(LETTERS)}. `hansa protocols` says what they are.",
         )
+    return found
+
+
+def preset(name: str, *, as_published: bool = False) -> Preset:
+    """As `named`, if this version can run it. Raises `Misconfigured`."""
+    found = named(name, as_published=as_published)
     scheme = found.fixed["federation.scheme"][0]
     if scheme not in AVAILABLE_SCHEMES:
         raise errors.Misconfigured(
