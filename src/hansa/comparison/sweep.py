@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +76,7 @@ def run(folder: Path, plan: Sweep, jobs: int) -> Iterator[tuple[Cell, Record]]:
             yield cell, record
     finally:
         workers.close()
+        shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
 def _read(path: Path) -> Record:

@@ -235,7 +235,7 @@ class Engine:
         if name != "test":
             own = self.datasets[f"{name}/train"]
             return f.stamp(own, np.arange(0, f.rows(own), 2), peak)
-        others = f.take(self.datasets["test"], np.flatnonzero(f.labels_of(self.datasets["test"])))
+        others = f.take(self.datasets["test"], np.flatnonzero(np.asarray(f.labels_of(self.datasets["test"]))))
         return f.stamp(others, np.arange(f.rows(others)), peak)
 
     def model(self) -> Any:
