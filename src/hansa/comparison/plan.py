@@ -10,7 +10,8 @@ from typing import Final
 
 from hansa import attacks, errors
 from hansa.app import member_name
-from hansa.config import FederationFile, load_federation
+from hansa.config import FILE, FederationFile, load_federation
+from hansa.project import app_digest
 from hansa.protocol.terms import SCHEMES
 from hansa.published import presets
 
@@ -55,14 +56,10 @@ class Sweep:
 
     def identity(self) -> dict[str, object]:
         """What every cell in one folder has in common. Systems, attacks and seeds may be added later."""
-        files = (self.app / name for name in ("federation.toml", "app.py"))
-        digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files))
-        return {
-            "format": 1,
-            "app": digest.hexdigest(),
-            "settings": list(self.settings),
-            "hostile": list(self.hostile),
-        }
+        file = self.app / FILE
+        written = file.read_bytes() if file.exists() else b""  # a Flower app may have none
+        digest = hashlib.sha256(app_digest(self.app) + written).hexdigest()
+        return {"format": 1, "app": digest, "settings": list(self.settings), "hostile": list(self.hostile)}
 
 
 def sweep(
