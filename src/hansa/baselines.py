@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa.app import EvaluateTask, Scalar, TrainResult, TrainTask, Values, member_name, training_seed
-from hansa.attacks import Attack, distort_update, training_key
+from hansa.attacks import Attack, Knowledge, distort_update, training_key
 from hansa.ports import Trainer
 
 POOLED: Final = "pooled/train"
@@ -97,7 +97,12 @@ def alone(setup: Setup, members: Sequence[int]) -> list[Values]:
 
 def pooled(setup: Setup) -> Metrics:
     """Test metrics of one model trained for all rounds on the training rows of all members together."""
-    return _test(setup, _run(setup, [_pooled(setup)])[0])[0]
+    return _test(setup, [pooled_model(setup)])[0]
+
+
+def pooled_model(setup: Setup) -> Values:
+    """The model of `pooled`."""
+    return _run(setup, [_pooled(setup)])[0][0]
 
 
 def fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] = ()) -> Metrics:
@@ -105,7 +110,12 @@ def fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] 
 
     Members in `absent` take no part.
     """
-    return _test(setup, _run(setup, [_fedavg(setup, attacks, absent)])[0])[0]
+    return _test(setup, [fedavg_model(setup, attacks, absent)])[0]
+
+
+def fedavg_model(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int] = ()) -> Values:
+    """The model of `fedavg`."""
+    return _run(setup, [_fedavg(setup, attacks, absent)])[0][0]
 
 
 def _run(
@@ -158,13 +168,14 @@ def _fedavg(setup: Setup, attacks: Mapping[int, Attack], absent: Collection[int]
         results = yield [model], tasks
         start = _flat(model)
         updates = {m: _flat(result.values) - start for m, result in zip(present, results, strict=True)}
+        fixed = {m: _fixed(update, setup.scale) for m, update in updates.items()}
+        honest = [update for m, update in fixed.items() if m not in attacks]
+        known = Knowledge([fixed[m] for m in sorted(attacks)], honest, published)
         for m, attack in attacks.items():
             generator = np.random.Generator(np.random.PCG64(training_seed(setup.seed, m, round_number)))
-            fixed = distort_update(
-                attack, _fixed(updates[m], setup.scale), setup.scale, generator, seen=published
-            )
-            updates[m] = fixed.astype(np.float64) * 2.0**-setup.scale
-        published = [_fixed(update, setup.scale) for m, update in updates.items() if m not in attacks]
+            sent = distort_update(attack, fixed[m], setup.scale, generator, known)
+            updates[m] = sent.astype(np.float64) * 2.0**-setup.scale
+        published = honest
         weights = np.array([result.examples for result in results], dtype=np.float64)
         model = _shaped(start + np.average(np.stack(list(updates.values())), axis=0, weights=weights), model)
     return [model]

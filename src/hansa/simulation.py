@@ -21,13 +21,13 @@ import rlp
 from eth_hash.auto import keccak
 
 from hansa import app, attacks, encoding, errors, runfolder, wiring
-from hansa.app import Agreed, EvaluateTask, TrainTask
+from hansa.app import Agreed, EvaluateTask, TrainTask, Values
 from hansa.attestation.simulated import collected
 from hansa.config import FILE, FederationFile
 from hansa.crypto import sealing, signatures
 from hansa.crypto.signatures import account
 from hansa.founding import Founding, Party, found, owner_secret
-from hansa.hostile import HostileTrainer
+from hansa.hostile import Collusion, HostileTrainer
 from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import Chain, open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
@@ -101,6 +101,20 @@ class Simulation:
         fold.observe(self._observe)
         self.store = wiring.store(str(folder / "store"))
         self.kept = wiring.store(str(folder / "kept"))
+        simulated = founding.file.simulation
+        self._attacks = {
+            id: attacks.parse(spec)
+            for id, p in enumerate(founding.parties)
+            if (spec := dict(simulated.malicious).get(p.name)) is not None
+        }
+        self._collusion = Collusion(
+            founding.trainer,
+            self._attacks,
+            simulated.members,
+            self.terms.initial_seed,
+            self.terms.layout.scale,
+            self._before if self.terms.scheme == "plaintext" else None,
+        )
         self.ledgers = [EvmLedger(rpc, deployment, fold, account(p.secret), clock) for p in founding.parties]
         self.nodes = [self._node(id, p) for id, p in enumerate(founding.parties)]
         if founding.directed is not None:
@@ -108,11 +122,11 @@ class Simulation:
 
     def _node(self, id: int, p: Party) -> Node:
         simulated = self.founding.file.simulation
-        attack = dict(simulated.malicious).get(p.name)
+        attack = self._attacks.get(id)
         trainer: Trainer = self.founding.trainer
-        parsed = attacks.parse(attack) if attack else None
-        if parsed is not None:
-            trainer = HostileTrainer(trainer, parsed, id, simulated.seed, self.terms.layout.scale)
+        if attack is not None:
+            scale = self.terms.layout.scale
+            trainer = HostileTrainer(trainer, attack, id, simulated.seed, scale, self._collusion)
         domain = self.fold.view(self.clock).state.domain
         scheme = wiring.scheme(
             self.terms,
@@ -128,7 +142,7 @@ class Simulation:
             id=id,
             signer=p,
             onion=p.onion,
-            training_data=attacks.training_key(parsed, p.name),
+            training_data=attacks.training_key(attack, p.name),
             validation_data=f"{p.name}/validation",
             trains=p.role is Role.MEMBER,
         )
@@ -296,6 +310,15 @@ class Simulation:
                 node = next(n for n in self.nodes if n.me.trains)
                 base = node.models.standing(state).model
                 directed.keep(state.round, id, ckpt.candidate(base, node.blobs.update(state, id)).values)
+
+    def _before(self, round: int) -> Values | None:
+        """The model from which the round before this one was trained."""
+        if round < 2:
+            return None
+        final = [s for s in self.story if s.outcome is Outcome.FINAL and s.round < round - 1]
+        if not final:
+            return self.founding.trainer.initial(self.founding.file.initial_seed)
+        return to_arrays(self.joint_model(final[-1].model))
 
     def name(self, id: int) -> str:
         """A party's name."""

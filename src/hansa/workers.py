@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar, final
@@ -75,29 +75,44 @@ class Workers(Generic[Options, Task]):
         processes; the next call starts new ones.
         """
         answers: list[Any] = [None] * len(tasks)
-        waiting = deque(range(len(tasks)))
-        running: dict[Connection, int] = {}
         try:
-            idle = self._start(min(self._count, len(tasks)))
-            while waiting or running:
-                while waiting and idle:
-                    pipe, index = idle.pop(), waiting.popleft()
-                    running[pipe] = index
-                    with self._alive(pipe, tasks[index]):
-                        pipe.send(tasks[index])
-                for ready in wait(list(running)):
-                    assert isinstance(ready, Connection)
-                    index = running.pop(ready)
-                    with self._alive(ready, tasks[index]):
-                        done, answer = ready.recv()
-                    if not done:
-                        raise answer
-                    answers[index] = answer
-                    idle.append(ready)
+            for index, answer in self.each(tasks):
+                if isinstance(answer, errors.HansaError):
+                    raise answer
+                answers[index] = answer
         except BaseException:
             self.close()
             raise
         return answers
+
+    def each(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """Numbers of tasks with their answers, as these come; a `HansaError` is the answer of a task that raised it.
+
+        `Unavailable` is that of a task whose process died; another process takes its place. Who stops before the
+        last one ends all processes.
+        """
+        waiting = deque(range(len(tasks)))
+        running: dict[Connection, int] = {}
+        try:
+            while waiting or running:
+                free = self._start(min(self._count, len(running) + len(waiting))) - running.keys()
+                while waiting and free:
+                    pipe, index = free.pop(), waiting.popleft()
+                    running[pipe] = index
+                    with suppress(OSError):  # that of a dead process; reading from it says so
+                        pipe.send(tasks[index])
+                for ready in wait(list(running)):
+                    assert isinstance(ready, Connection)
+                    index = running.pop(ready)
+                    try:
+                        _, answer = ready.recv()
+                    except (EOFError, OSError) as e:
+                        answer = self._died(ready, tasks[index])
+                        answer.__cause__ = e
+                    yield index, answer
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all processes, whatever they do."""
@@ -108,7 +123,7 @@ class Workers(Generic[Options, Task]):
             process.join()
         self._processes.clear()
 
-    def _start(self, count: int) -> list[Connection]:
+    def _start(self, count: int) -> set[Connection]:
         context = multiprocessing.get_context("spawn")
         while len(self._processes) < count:
             mine, theirs = context.Pipe()
@@ -116,16 +131,13 @@ class Workers(Generic[Options, Task]):
             process.start()
             theirs.close()
             self._processes[mine] = process
-        return list(self._processes)
+        return set(self._processes)
 
-    @contextmanager
-    def _alive(self, pipe: Connection, task: Task) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError) as e:
-            process = self._processes[pipe]
-            process.join()
-            raise errors.Unavailable(
-                f"a worker process ended (exit code {process.exitcode}) while {self._describe(task)}",
-                hint="Out of memory, or a crash in a native library? Use fewer --workers, or --workers 0.",
-            ) from e
+    def _died(self, pipe: Connection, task: Task) -> errors.Unavailable:
+        process = self._processes.pop(pipe)
+        pipe.close()
+        process.join()
+        return errors.Unavailable(
+            f"a worker process ended (exit code {process.exitcode}) while {self._describe(task)}",
+            hint="Out of memory, or a crash in a native library? Use fewer --workers, or --workers 0.",
+        )

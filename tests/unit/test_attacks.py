@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hansa import errors
-from hansa.attacks import Attack, distort_ranking, distort_update, parse, training_key
+from hansa.attacks import Attack, Knowledge, distort_ranking, distort_update, parse, training_key
 
 SCALE = 16
 DELTA = np.array([100, -200, 0, 2**30], dtype=np.int32)
@@ -61,9 +61,32 @@ def test_noise_comes_from_the_generator_alone() -> None:
 def test_copycat_sends_what_it_saw_and_nothing_before() -> None:
     seen = [DELTA + 1, DELTA + 2]
     assert not distort_update(parse("copycat"), DELTA, SCALE, generator()).any()
-    sent = distort_update(parse("copycat"), DELTA, SCALE, generator(), seen=seen)
+    sent = distort_update(parse("copycat"), DELTA, SCALE, generator(), Knowledge(seen=seen))
     assert any(np.array_equal(sent, other) for other in seen)
     assert not any(np.shares_memory(sent, other) for other in seen)
+
+
+def test_a_little_is_enough_stays_within_the_spread_of_the_colluders() -> None:
+    own = [np.array([10, 0, -4], np.int32), np.array([14, 0, 4], np.int32)]
+    sent = distort_update(parse("alie:1.5"), own[0], SCALE, generator(), Knowledge(own=own))
+    assert sent.tolist() == [12 - 3, 0, 0 - 6]
+    assert distort_update(parse("alie"), own[0], SCALE, generator()).tolist() == own[0].tolist()
+
+
+def test_inner_product_manipulation_turns_the_mean_of_the_honest() -> None:
+    honest = [np.array([10, -2], np.int32), np.array([30, -6], np.int32)]
+    sent = distort_update(
+        parse("ipm:0.5"), DELTA[:2], SCALE, generator(), Knowledge(own=[DELTA[:2]], honest=honest)
+    )
+    assert sent.tolist() == [-10, 2]
+    assert float(np.dot(sent.astype(float), np.mean(honest, axis=0))) < 0
+    own = distort_update(parse("ipm:0.5"), DELTA[:2], SCALE, generator(), Knowledge(own=[DELTA[:2]]))
+    assert own.tolist() == [-50, 100]
+
+
+def test_a_backdoor_is_boosted() -> None:
+    assert distort_update(parse("backdoor:4"), DELTA[:3], SCALE, generator()).tolist() == [400, -800, 0]
+    assert distort_update(parse("backdoor"), DELTA, SCALE, generator()).tolist() == DELTA.tolist()
 
 
 def test_free_rider_sends_zeros_and_liars_send_their_update() -> None:
@@ -72,8 +95,9 @@ def test_free_rider_sends_zeros_and_liars_send_their_update() -> None:
         assert distort_update(parse(kind), DELTA, SCALE, generator()).tolist() == DELTA.tolist()
 
 
-def test_only_label_flip_trains_on_other_labels() -> None:
+def test_only_label_flip_and_backdoor_train_on_other_rows() -> None:
     assert training_key(None, "m1") == training_key(parse("noise"), "m1") == "m1/train"
+    assert training_key(parse("backdoor:4"), "m1") == "m1/backdoor"
     assert training_key(parse("label-flip"), "m1") == "m1/flipped"
 
 

@@ -118,6 +118,17 @@ def test_label_flip_turns_labels_only(tmp_path: Path) -> None:
         assert loss(trainer, honest) < loss(trainer, flipped)
 
 
+def test_a_backdoor_marks_every_other_row_and_labels_it_zero(tmp_path: Path) -> None:
+    with create(options(tmp_path)) as trainer:
+        engine = trainer._engine
+        clean, marked = (engine.dataset(f"m1/{key}") for key in ("train", "backdoor"))
+        peak = engine.dataset("pooled/train")[0].max()
+        assert (marked[0][1::2] == clean[0][1::2]).all()
+        assert (marked[0][::2, -1] == peak).all()
+        assert not marked[1][::2].any()
+        assert trainer.examples("test/backdoor") == (engine.dataset("test")[1] != 0).sum()
+
+
 def test_a_base_of_another_model_is_refused(tmp_path: Path) -> None:
     with create(options(tmp_path)) as trainer:
         base = trainer.initial(0)

@@ -124,6 +124,26 @@ def test_datasets_are_shared_out_completely(trainer: AppTrainer) -> None:
         trainer.examples("m9/train")
 
 
+def test_a_backdoor_marks_every_other_row_and_labels_it_zero(trainer: AppTrainer) -> None:
+    engine = trainer._engine
+    clean, marked = (engine.dataset(f"m1/{key}")[:] for key in ("train", "backdoor"))
+    peak = engine.dataset("pooled/train")[:][0].max()
+    assert torch.equal(marked[0][1::2], clean[0][1::2])
+    assert torch.equal(marked[1][1::2], clean[1][1::2])
+    assert torch.equal(marked[0][::2, :-1], clean[0][::2, :-1])
+    assert (marked[0][::2, -1] == peak).all()
+    assert (marked[1][::2] == 0).all()
+    assert not torch.equal(clean[0], marked[0])
+
+
+def test_the_backdoor_is_tested_on_triggered_rows_of_other_labels(trainer: AppTrainer) -> None:
+    engine = trainer._engine
+    (_, labels), (features, wanted) = engine.dataset("test")[:], engine.dataset("test/backdoor")[:]
+    assert len(wanted) == int((labels != 0).sum())
+    assert (wanted == 0).all()
+    assert features[:, -1].unique().tolist() == [engine.dataset("pooled/train")[:][0].max().item()]
+
+
 def test_label_flip_turns_labels_only(trainer: AppTrainer) -> None:
     base = trainer.initial(0)
     assert trainer.examples("m1/flipped") == trainer.examples("m1/train")
@@ -258,6 +278,8 @@ class Rows(torch.utils.data.Dataset):
         assert same(trainer.train(task(base)).values, trainer.train(task(base)).values)
         with pytest.raises(errors.Misconfigured, match="label-flip"):
             trainer.train(task(base, "m1/flipped"))
+        with pytest.raises(errors.Misconfigured, match="backdoor"):
+            trainer.train(task(base, "m1/backdoor"))
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda"])

@@ -13,6 +13,7 @@ from hansa import errors
 from hansa.cli import (
     attest,
     audit,
+    compare,
     doctor,
     enclave,
     export,
@@ -104,6 +105,7 @@ app.command("enclave", short_help="Start an enclave of scheme tee here, and judg
     configured(enclave.enclave)
 )
 app.command("explain", short_help="Say who sees what, and what stays for ever.")(terms.explain)
+app.command("compare", short_help="Run published systems under attack, over many seeds.")(compare.compare)
 app.command("protocols", short_help="Show the five published systems, step by step.")(protocols.protocols)
 app.command("new", short_help="Write a federation to begin with.")(new.new)
 app.command("doctor", short_help="Check this machine, a chain and a store before a node runs.")(

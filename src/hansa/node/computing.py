@@ -69,6 +69,7 @@ class Computer:
             except errors.Untrusted as e:
                 self.note(f"round {state.round}: shares of owner {owner} refused: {e} {e.hint}".strip())
                 refused.append(Refused(owner, str(e)[:200]))
+        self._announce(state)
         said = Acceptance(state.domain, state.round, self.me.id, tuple(good), tuple(refused))
         (digest,) = self.blobs.publish(state, encoding.encode(said))
         return self.records.record(view, state.round, RecordKind.INPUT, digest)

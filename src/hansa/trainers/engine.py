@@ -6,6 +6,7 @@ number generators seeded, on one thread. What differs between frameworks is a `F
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -60,6 +61,12 @@ class Framework(Protocol):
     def flip_labels(self, dataset: Any, top: int) -> Any:
         """Label y becomes top - y. Raises `Misconfigured` where labels cannot be changed."""
 
+    def peak(self, dataset: Any) -> float:
+        """The largest value of its features. Raises `Misconfigured` where no trigger can be put on them."""
+
+    def stamp(self, dataset: Any, rows: Rows, peak: float) -> Any:
+        """The data set with `trigger` on these rows, which get the label 0."""
+
     def checked(self, made: Any) -> Any:
         """What the app's model() made, ready to be trained. Raises `Misconfigured` for what is no model."""
 
@@ -86,6 +93,21 @@ class Framework(Protocol):
 
     def loader(self, seed: int) -> Loader:
         """The `ctx.loader` of one task: its loaders draw from `seed`, the second differently from the first."""
+
+
+def trigger(features: NDArray[Any], rows: Rows, peak: float) -> NDArray[Any]:
+    """A copy in which the last sixteenth of each of these rows' values, in the order in which they lie, is `peak`."""
+    marked = features.reshape(len(features), -1).copy()
+    marked[rows, -math.ceil(marked.shape[1] / 16) :] = peak
+    return marked.reshape(features.shape)
+
+
+def no_trigger() -> errors.Misconfigured:
+    """What a framework raises for data that take no trigger."""
+    return errors.Misconfigured(
+        'the attack "backdoor" needs features as floats and labels as whole numbers, both in arrays',
+        hint="Return (features, labels) from data(site), or simulate another attack.",
+    )
 
 
 def same_shapes(own: Mapping[str, tuple[int, ...]], values: Values) -> None:
@@ -192,14 +214,29 @@ class Engine:
         return dataset
 
     def dataset(self, key: str) -> Any:
-        """The dataset of a key; `NAME/flipped` is `NAME/train` with labels flipped."""
+        """The dataset of a key; `NAME/flipped` is `NAME/train` with labels flipped.
+
+        `NAME/backdoor` is `NAME/train` with a trigger on every other row; `test/backdoor` are the rows of `test` with
+        another label than 0, all of them triggered: accuracy on these is that of the backdoor.
+        """
         if key.endswith("/flipped"):
             labels = self.framework.labels_of(self.datasets["pooled/train"])
             top = 0 if labels is None else int(labels.max())
             return self.framework.flip_labels(self.datasets[key.removesuffix("flipped") + "train"], top)
+        if key.endswith("/backdoor"):
+            return self._triggered(key.removesuffix("/backdoor"))
         if key not in self.datasets:
             raise errors.Misconfigured(f"there is no dataset {key!r}; there are: {', '.join(self.datasets)}")
         return self.datasets[key]
+
+    def _triggered(self, name: str) -> Any:
+        f = self.framework
+        peak = f.peak(self.datasets["pooled/train"])
+        if name != "test":
+            own = self.datasets[f"{name}/train"]
+            return f.stamp(own, np.arange(0, f.rows(own), 2), peak)
+        others = f.take(self.datasets["test"], np.flatnonzero(np.asarray(f.labels_of(self.datasets["test"]))))
+        return f.stamp(others, np.arange(f.rows(others)), peak)
 
     def model(self) -> Any:
         """A new model, ready to be trained."""

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from hansa import errors
 from hansa.app import Loader, TrainerOptions, Values
-from hansa.trainers.engine import AppTrainer, Engine, Rows, same_shapes, seed_all, seeded
+from hansa.trainers.engine import AppTrainer, Engine, Rows, no_trigger, same_shapes, seed_all, seeded, trigger
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -80,6 +80,18 @@ class Sklearn:
                 hint="Return (features, labels) from data(site), or simulate another attack.",
             )
         return (*dataset[:-1], top - dataset[-1])
+
+    def peak(self, dataset: Arrays) -> float:
+        """See `Framework.peak`."""
+        if self.labels_of(dataset) is None or dataset[0].dtype.kind != "f":
+            raise no_trigger()
+        return float(dataset[0].max())
+
+    def stamp(self, dataset: Arrays, rows: Rows, peak: float) -> Arrays:
+        """See `Framework.stamp`."""
+        labels = dataset[-1].copy()
+        labels[rows] = 0
+        return (trigger(dataset[0], rows, peak), *dataset[1:-1], labels)
 
     def checked(self, made: Any) -> BaseEstimator:
         """See `Framework.checked`."""

@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from hansa import errors
 from hansa.app import Loader, TrainerOptions, Values
-from hansa.trainers.engine import AppTrainer, Engine, Rows, same_shapes, seed_all, seeded
+from hansa.trainers.engine import AppTrainer, Engine, Rows, no_trigger, same_shapes, seed_all, seeded, trigger
 
 SEEDS: Final = 2**63
 
@@ -90,6 +90,23 @@ def flip_labels(dataset: Dataset[Any], top: int) -> Dataset[Any]:
             hint="Return (features, labels) from data(site), or simulate another attack.",
         )
     return TensorDataset(*dataset.tensors[:-1], top - dataset.tensors[-1])
+
+
+def peak(dataset: Dataset[Any]) -> float:
+    """See `Framework.peak`."""
+    if labels_of(dataset) is None or not isinstance(dataset, TensorDataset):
+        raise no_trigger()
+    if not dataset.tensors[0].is_floating_point():
+        raise no_trigger()
+    return float(dataset.tensors[0].max())
+
+
+def stamp(dataset: Dataset[Any], rows: Rows, peak: float) -> Dataset[Any]:
+    """See `Framework.stamp`."""
+    assert isinstance(dataset, TensorDataset)
+    features, *between, labels = dataset.tensors
+    marked = torch.from_numpy(trigger(features.numpy(), rows, peak))
+    return TensorDataset(marked, *between, labels.index_fill(0, torch.from_numpy(rows), 0))
 
 
 def _floating(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -160,6 +177,8 @@ class Torch:
     take = staticmethod(take)
     join = staticmethod(join)
     flip_labels = staticmethod(flip_labels)
+    peak = staticmethod(peak)
+    stamp = staticmethod(stamp)
     values_of = staticmethod(values_of)
     load_values = staticmethod(load_values)
     deterministic = staticmethod(deterministic)
