@@ -287,6 +287,12 @@ def load_federation(
         _override(written, override)
     said = frozenset(f"{k}.{key}" for k, table in written.items() if isinstance(table, dict) for key in table)
     if project is not None:
+        if "federation.scheme" not in said:
+            raise errors.Misconfigured(
+                "no scheme is chosen, and none is a default: it decides who sees what",
+                hint="Add --scheme plaintext (every member sees every update), secagg (nobody sees one) or tee (only "
+                "attested enclaves do); in a command without it, --set federation.scheme=...",
+            )
         written = _below(project, written)
     if preset is not None:
         presets.check(preset, written)

@@ -6,7 +6,8 @@
       + Missing      the store answers, and does not have it
     + Untrusted      another party's bytes are wrong: keep the digest as evidence
     + Misconfigured  found before anything started: the user's files or flags are wrong
-      + AppFailed    the user's app.py raised an error
+      + AppFailed    the user's app raised an error
+    + NotAsked       the app has nothing for this member to do in this round
 
 Whose fault it is stands in the type. `hint` says what to do about it.
 """
@@ -46,6 +47,10 @@ class Misconfigured(HansaError):
 
 class AppFailed(Misconfigured):
     """The app's own code raised an error while it trained or evaluated."""
+
+
+class NotAsked(HansaError):
+    """The app asks this member for nothing in this round; it is nobody's fault."""
 
 
 class Refused(HansaError):

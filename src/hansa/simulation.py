@@ -32,7 +32,7 @@ from hansa.ledger.blocks import Genesis
 from hansa.ledger.embedded import Chain, open_chain
 from hansa.ledger.evm import Deployment, EvmLedger, Fold, deploy
 from hansa.ledger.rpc import Rpc
-from hansa.node.daemon import Node
+from hansa.node.daemon import UNFIT, Node
 from hansa.node.enclosure import Enclosure, command
 from hansa.node.journal import open_journal
 from hansa.node.world import Identity, World
@@ -328,6 +328,15 @@ class Simulation:
         """A model that the federation agreed on. Raises `Unavailable`, `Untrusted`."""
         data = self.kept.get(digest, limit=Limits().blob)
         return ckpt.decode(data, self.terms.aggregation, self.terms.layout, Limits()).model
+
+    def failures(self) -> dict[str, str]:
+        """By member: why its own training gave no update, the last time that this process saw it."""
+        found = {}
+        for node, party in zip(self.nodes, self.founding.parties, strict=True):
+            told = [text for text in node.findings if UNFIT in text]
+            if told:
+                found[party.name] = told[-1]
+        return found
 
     def gas(self) -> dict[str, int]:
         """Gas used so far, by function of the contract; `deploy` for its creation."""

@@ -90,7 +90,7 @@ class Summary:
     """A finished run. `rounds` counts final ones, `seconds` are the caller's; `outcome` is one sentence.
 
     `protection`: that of the enclaves under scheme `tee`, in words. `preset`: the published system that it ran as,
-    and why it is unsafe if it is.
+    and why it is unsafe if it is. `failures`: members whose own training gave no update, and why, the last time.
     """
 
     run: str
@@ -112,6 +112,7 @@ class Summary:
     anchors: Anchors
     seconds: float
     preset: str | None = None
+    failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def gas(self) -> int:
@@ -154,6 +155,7 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
         ),
         seconds=round(seconds, 1),
         preset=_preset(simulation.founding.file.preset),
+        failures=tuple(simulation.failures().items()),
     )
     text = json.dumps(to_json(made), indent=2) + "\n"
     runfolder.write_atomically(simulation.folder / SUMMARY, text.encode())
@@ -331,4 +333,5 @@ def to_json(summary: Summary) -> dict[str, Any]:
     left_out = {row.name: row.left_out for row in summary.members}
     accuracy = plain["accuracy"]
     plain["baselines"] = {"rounds": accuracy.pop("rounds"), **dict(accuracy.pop("curves"))}
-    return plain | {"left_out": left_out, "gas": summary.gas, "gas_by_call": dict(summary.gas_by_call)}
+    gas = {"gas": summary.gas, "gas_by_call": dict(summary.gas_by_call)}
+    return plain | {"left_out": left_out, "failures": dict(summary.failures)} | gas

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests.e2e.commands import driven, hansa, result
+from tests.flowers import write_app
 
 pytest.importorskip("flwr")
 pytestmark = pytest.mark.slow
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "flower-quickstart"
+MISCONFIGURED, HALTED = 2, 4
 FAST = ("--rounds", "2", "--members", "4", "--scheme", "plaintext")
 
 
@@ -78,3 +80,29 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     """What a run says of each round, but when it was: a kill costs time."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def test_a_strategy_that_the_scheme_cannot_serve_is_refused_before_anything_is_written(place: Path) -> None:
+    app = write_app(place / "krum", strategy="strategies.Krum(num_malicious_nodes=1)")
+    refused = hansa("run", app, "--scheme", "secagg", cwd=place)
+    assert refused.returncode == MISCONFIGURED
+    assert "strategy Krum needs every single update, and secagg shows nobody more" in refused.stderr
+    assert "--scheme plaintext" in refused.stderr
+    assert not (place / "runs" / "tiny-app-1").exists()
+
+
+def test_an_app_that_fails_costs_rounds_and_is_told_why(place: Path) -> None:
+    app = write_app(place / "boom", fault="assert context.state['seen']['rounds'] < 2, 'out of rows'")
+    stopped = result(hansa("run", app, "--scheme", "plaintext", "--json", cwd=place), HALTED)
+    assert (stopped["finished"], stopped["rounds"], stopped["failed_rounds"]) == (False, 1, 3)
+    assert stopped["failures"].keys() == {f"m{i}" for i in range(5)}
+    assert "out of rows" in stopped["failures"]["m0"]
+    assert "client_app.py" in stopped["failures"]["m0"]
+    assert hansa("audit", stopped["run"], cwd=place).returncode == 0
+
+
+def test_check_shows_what_a_flower_app_asks_for(place: Path) -> None:
+    shown = hansa("check", QUICKSTART, "--set", "federation.scheme=tee", cwd=place)
+    assert shown.returncode == 0, shown.stderr
+    assert "TEE, governance committee" in shown.stdout
+    assert "5 rounds" in shown.stdout

@@ -62,7 +62,9 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._unprotected:
             self._console.print(Text(NO_PROTECTION, style="bold yellow"))
-        heading = f"{'round':>7}  {'leader':<6}  {self._metric():>8}  {'time':>6}  left out"
+        unknown = self._simulation.founding.directed is not None and not self._simulation.metrics
+        measure = "measure" if unknown else self._metric()
+        heading = f"{'round':>7}  {'leader':<6}  {measure:>8}  {'time':>6}  left out"
         self._console.print(Text(heading, style="dim"))
         if self._shown:
             self._console.print(Text(f"going on after {len(self._shown)} finished rounds", style="dim"))

@@ -37,6 +37,7 @@ def show_summary(out: Console, summary: Summary, *, verbose: bool, anchors: Path
     if summary.rounds and summary.metric:
         _show_accuracy(out, summary)
     _show_members(out, summary)
+    _show_failures(out, summary)
     if verbose:
         _show_gas(out, summary)
     out.print()
@@ -84,6 +85,16 @@ def _show_members(out: Console, summary: Summary) -> None:
         for row, text in remarks:
             notes.add_row(Text(row.name, style="yellow" if row.hostile else ""), text)
         out.print(notes)
+
+
+def _show_failures(out: Console, summary: Summary) -> None:
+    """Why members sent nothing, each reason once."""
+    whose: dict[str, list[str]] = {}
+    for name, text in summary.failures:
+        whose.setdefault(text, []).append(name)
+    for text, names in whose.items():
+        out.print()
+        out.print(Text(", ".join(names), style="yellow").append(f"  {text}", style=""))
 
 
 def _own(summary: Summary, row: MemberRow) -> Text:

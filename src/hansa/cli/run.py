@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -68,7 +69,7 @@ def run(
     started = time.monotonic()
     system = _preset(preset, as_published=as_published)
     flags = {
-        "federation.scheme": scheme,
+        "federation.scheme": scheme or _asked(app, settings or []),
         "training.rounds": rounds,
         "simulation.members": members,
         "simulation.seed": seed,
@@ -96,6 +97,17 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
     if not summary.finished:
         raise typer.Exit(PAUSED)
+
+
+def _asked(app: Path, settings: list[str]) -> str | None:
+    """The scheme that somebody at a terminal chooses for a Flower app without terms."""
+    from hansa.project import is_project
+    from hansa.protocol.terms import AVAILABLE_SCHEMES
+
+    told = any(text.partition("=")[0].strip() == "federation.scheme" for text in settings)
+    if told or not sys.stdin.isatty() or not is_project(app) or (app / "federation.toml").exists():
+        return None
+    return str(typer.prompt(f"How are members' updates protected ({', '.join(AVAILABLE_SCHEMES)})"))
 
 
 def _preset(name: str | None, *, as_published: bool) -> Preset | None:

@@ -32,6 +32,9 @@ from hansa.protocol.updates import top_gamma
 from hansa.protocol.wire import decode_item, encode_item
 from hansa.records import Phase, Terms, Update
 
+UNFIT = "own training gave no usable update"
+"""What a node says of a round in which it sends nothing for that reason."""
+
 KEEP_ROUNDS = 3
 """Rounds whose journal entries are kept, at least."""
 
@@ -289,9 +292,12 @@ class Node:
         if journal.get(state.round, "commit") is None:
             try:
                 trained = self._trained_for(view)
+            except errors.NotAsked:
+                self._unfit = state.round
+                return True
             except (errors.Untrusted, errors.AppFailed) as e:
                 # The node has other duties in this round; the next one may go better.
-                self._note(f"round {state.round}: own training gave no usable update: {e} {e.hint}".strip())
+                self._note(f"round {state.round}: {UNFIT}: {e} {e.hint}".strip())
                 self._unfit = state.round
                 return True
             self.busy_until = trained.ready

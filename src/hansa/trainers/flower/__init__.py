@@ -145,7 +145,7 @@ class FlowerTrainer:
             )
         message = batch.to(node)
         if message is None:
-            raise errors.AppFailed("the strategy chose others for this round", hint="See its fraction_train.")
+            raise errors.NotAsked("the strategy chose others for this round", hint="See its fraction_train.")
         content = self._clients.call(message, 2 * task.round, task.seed)
         key, record = only_arrays(content)
         _, metrics, weight = only_metrics(content, self._weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from flwr.serverapp import ServerApp
 
 from hansa import errors
 from hansa.project import Project, app_digest, read_project
-from hansa.trainers.flower.running import failed
+from hansa.trainers.flower.running import failed, seed_all, seed_of
 
 Part = TypeVar("Part")
 API = "Hansa runs apps of Flower's message API (flwr 1.41)"
@@ -39,6 +40,7 @@ def load_apps(folder: Path, *, digest: bytes = b"") -> Apps:
             hint="Get the files that the members agreed on; a changed app needs a new federation.",
         )
     _forget(folder, project)
+    seed_all(seed_of("import"))
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     server = _load(folder, "serverapp", project.serverapp, ServerApp)
@@ -61,7 +63,8 @@ def _forget(folder: Path, project: Project) -> None:
 def _load(folder: Path, part: str, reference: str, kind: type[Part]) -> Part:
     module, _, attribute = reference.partition(":")
     try:
-        found: Any = getattr(importlib.import_module(module), attribute, None)
+        with redirect_stdout(sys.stderr):
+            found: Any = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as e:
         missing = str(e.name)
         if module == missing or module.startswith(missing + "."):
@@ -79,7 +82,7 @@ def _load(folder: Path, part: str, reference: str, kind: type[Part]) -> Part:
             hint=f"Install what its pyproject.toml lists, such as by: pip install {folder}",
         ) from e
     except Exception as e:
-        raise errors.Misconfigured(str(failed(f"import of {module}", folder, e))) from e
+        raise failed(f"import of {module}", folder, e) from e
     if not isinstance(found, kind):
         what = "is not there" if found is None else f"is {type(found).__name__}"
         raise errors.Misconfigured(

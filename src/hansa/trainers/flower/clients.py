@@ -40,13 +40,13 @@ class Clients:
         context = Context(RUN_ID, node, place, state, dict(self._config))
         own = Message(fresh(message.content), dst_node_id=node, message_type=message.metadata.message_type)
         own.metadata.__dict__["_message_id"] = message.metadata.message_id
-        what = f"the ClientApp of member m{node - 1}, message {message.metadata.message_type!r}"
+        what = f"its ClientApp, message {message.metadata.message_type!r}"
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, node, RUN_ID
         reply = called(what, self._apps.folder, seed, lambda: self._apps.client(own, context))
         if not isinstance(reply, Message) or not reply.has_content():
             said = f": {reply.error.reason}" if isinstance(reply, Message) and reply.has_error() else ""
             raise errors.AppFailed(
-                f"{what}: gave no answer with content{said}",
+                f"the app gave no answer with content in {what}{said}",
                 hint="Return Message(content=RecordDict(...), reply_to=message).",
             )
         if lasting and (context.state or state):
