@@ -102,12 +102,12 @@ def run(
 def _asked(app: Path, settings: list[str]) -> str | None:
     """The scheme that somebody at a terminal chooses for a Flower app without terms."""
     from hansa.project import is_project
-    from hansa.protocol.terms import AVAILABLE_SCHEMES
+    from hansa.protocol.terms import SCHEMES
 
     told = any(text.partition("=")[0].strip() == "federation.scheme" for text in settings)
     if told or not sys.stdin.isatty() or not is_project(app) or (app / "federation.toml").exists():
         return None
-    return str(typer.prompt(f"How are members' updates protected ({', '.join(AVAILABLE_SCHEMES)})"))
+    return str(typer.prompt(f"How are members' updates protected ({', '.join(SCHEMES)})"))
 
 
 def _preset(name: str | None, *, as_published: bool) -> Preset | None:
