@@ -150,7 +150,7 @@ def test_a_party_that_sends_one_owner_other_shares_than_it_recorded_is_named() -
 
     scheme.pack = other
     made.run(1000)
-    assert "party 5 sent other shares of the model than it recorded" in notes(made, 0)
+    assert "party 5 sent owner 0 other shares of the model than it recorded" in notes(made, 0)
     assert made.state.version == 1, "three of four owners have a good model"
     with pytest.raises(errors.Unavailable):
         model_of(made, 0)

@@ -6,16 +6,14 @@ of an owner, and SPU to put its shares together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
-
-from numpy.typing import NDArray
+from typing import cast
 
 from hansa import encoding, errors, wiring
 from hansa.audit.blobs import KEPT, STORE
 from hansa.audit.case import Case
 from hansa.audit.decisions import Round
+from hansa.node.delivered import arrays_of
 from hansa.ports import Dealing, Sharing
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import mpc
@@ -179,14 +177,6 @@ class Shares:
         return found.pop()
 
     def _model(self, state: State, made: Settlement, owner: int, sharing: Sharing) -> bytes:
-        fetch, scheme, name = self.case.blobs.get, self._scheme(owner), mpc.job(state)
-        parts: list[Mapping[str, bytes]] = []
-        for rank, (party, digest) in enumerate(made.deliveries):
-            delivery = mpc.read_delivery(fetch(digest), state, party, made.owners)
-            shares = scheme.unpack(state, party, fetch(dict(delivery.packages)[owner]), fetch)
-            if sharing.components(name, rank, shares) != delivery.components:
-                raise errors.Untrusted(f"party {party} sent owner {owner} other shares than it recorded")
-            parts.append(shares)
-        arrays: Mapping[str, NDArray[Any]] = sharing.reconstruct(name, parts)
+        arrays = arrays_of(self._scheme(owner), sharing, state, made, owner, self.case.blobs.get)
         model, _ = from_arrays(arrays, self.case.terms.layout.scale)
         return ckpt.initial(self.case.terms.aggregation, model).digest

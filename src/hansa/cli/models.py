@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import cast
 
 from hansa import encoding, errors, wiring
+from hansa.node import delivered
 from hansa.node.released import model_of
-from hansa.ports import Releasing, Store, Summing
+from hansa.ports import Dealing, Releasing, Store, Summing
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import secagg
 from hansa.protocol.evidence import sealed_digest
@@ -28,6 +29,8 @@ def current(state: State, data: bytes, terms: Terms) -> Model:
 
 def readers(state: State, terms: Terms) -> Mapping[int, bytes]:
     """Ids to which the current model was sealed, with the public sealing keys that open it."""
+    if terms.mpc is not None:
+        return {i: state.members[i].key for i in state.model_set}
     if terms.secagg is None:
         return state.model_readers
     return {i: m.key for i, m in state.members.items() if secagg.opens(terms, state, i)}
@@ -59,6 +62,9 @@ def released(state: State, terms: Terms, store: Store, id: int, sealing_key: byt
         entropy=no_entropy,
         limits=limits,
     )
+    if terms.mpc is not None:
+        sharing = wiring.sharing(terms)
+        return delivered.model_of(cast(Dealing, scheme), sharing, terms, state, id, fetch)[0].data
     if terms.secagg is not None:
         return model_of(cast(Summing, scheme), terms, state, id, fetch)
     sealed = fetch(sealed_digest(terms, fetch(state.model_evidence)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from numpy.typing import NDArray
+from typing import cast
 
 from hansa import encoding, errors
 from hansa.app import EvaluateTask
 from hansa.node.blobs import Blobs
+from hansa.node.delivered import model_of, settled, shares_of
 from hansa.node.evaluating import evaluate
 from hansa.node.models import initial_model
 from hansa.node.openings import REJECT, Result
@@ -17,8 +16,8 @@ from hansa.ports import Dealing, Owning, Sealed, Sharing
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol import mpc, mpc_plan, stopping
 from hansa.protocol.checkpoint import Checkpoint
-from hansa.protocol.model import from_arrays, to_arrays
-from hansa.protocol.mpc import Delivery, Settlement
+from hansa.protocol.model import to_arrays
+from hansa.protocol.mpc import Settlement
 from hansa.protocol.state import State
 from hansa.records import Terms
 
@@ -79,36 +78,20 @@ class Owner:
     def open_proposal(self, state: State) -> bytes:
         """The proposed settlement, if it is what comes of the records. Raises `Unavailable`, `Untrusted`."""
         data = self.blobs.get(state.current.result)
-        self._check(state, self._settled(state))
+        self._check(state, settled(self.terms, state, self.blobs.get))
         return data
-
-    def _settled(self, state: State) -> Settlement:
-        made = mpc.settle(self.terms, state, self.blobs.get)
-        if encoding.digest(encoding.encode(made)) != state.current.result:
-            raise errors.Untrusted("the proposed settlement is not what comes of the parties' records")
-        return made
 
     def _check(self, state: State, made: Settlement) -> None:
         """Each package for this owner opens to the shares that its party named."""
-        if self.me.id in made.owners:
-            for party, digest in made.deliveries:
-                self._shares(
-                    state, party, mpc.read_delivery(self.blobs.get(digest), state, party, made.owners)
-                )
-        for party, refused in mpc.refusals(state, self.blobs.get).items():
+        fetch = self.blobs.get
+        for party, digest in made.deliveries if self.me.id in made.owners else ():
+            delivery = mpc.read_delivery(fetch(digest), state, party, made.owners)
+            shares_of(self._scheme, self._sharing, state, delivery, self.me.id, fetch)
+        for party, refused in mpc.refusals(state, fetch).items():
             for r in refused:
                 self.note(
                     f"round {state.round}: party {party} refused the shares of owner {r.owner}: {r.reason}"
                 )
-
-    def _shares(self, state: State, party: int, delivery: Delivery) -> dict[str, bytes]:
-        """A party's shares of the model, held against what it recorded. Raises `Untrusted`."""
-        package = self.blobs.get(dict(delivery.packages)[self.me.id])
-        shares = self._scheme.unpack(state, party, package, self.blobs.get)
-        rank = mpc.parties(state).index(party)
-        if self._sharing.components(mpc.job(state), rank, shares) != delivery.components:
-            raise errors.Untrusted(f"party {party} sent other shares of the model than it recorded")
-        return shares
 
     # the model
 
@@ -127,24 +110,19 @@ class Owner:
 
     def reconstruct(self, state: State) -> bool:
         """Put the shares together, look at the model on the own validation rows, fix what to vote."""
-        made = self._settled(state)
         digest = REJECT
-        if self.me.id in made.owners:
-            parts = [
-                self._shares(state, party, mpc.read_delivery(self.blobs.get(d), state, party, made.owners))
-                for party, d in made.deliveries
-            ]
-            arrays = self._sharing.reconstruct(mpc.job(state), parts)
-            digest = self._judged(state, arrays)
+        if self.me.id in settled(self.terms, state, self.blobs.get).owners:
+            made, saturated = model_of(
+                self._scheme, self._sharing, self.terms, state, self.me.id, self.blobs.get
+            )
+            if saturated:
+                self.note(f"round {state.round}: {saturated} values of the model are too large for its scale")
+            digest = self._judged(state, made)
         self.world.journal.put(state.round, {_name("decided", state): digest})
         return True
 
-    def _judged(self, state: State, arrays: dict[str, NDArray[Any]]) -> bytes:
-        model, saturated = from_arrays(arrays, self.terms.layout.scale)
-        made = ckpt.make(model, self.standing(state).state)
-        if saturated:
-            self.note(f"round {state.round}: {saturated} values of the model are too large for its scale")
-        models = tuple(to_arrays(m) for m in (self.standing(state).model, model))
+    def _judged(self, state: State, made: Checkpoint) -> bytes:
+        models = tuple(to_arrays(m) for m in (self.standing(state).model, made.model))
         task = EvaluateTask(self.me.validation_data, models, self.terms.training.params, state.round)
         before, after = evaluate(self.world.trainer, task, self.note)
         if before is not None and after is None:
