@@ -91,6 +91,15 @@ def test_what_the_file_says_stands_where_the_system_allows_it() -> None:
     assert load_federation(DIGITS, (), preset("E")).draft.aggregation.clip_norm == 1.5
 
 
+def test_preset_d_wants_an_app_with_terms_for_its_scheme(tmp_path: Path) -> None:
+    with pytest.raises(errors.Misconfigured, match="this app has no terms for scheme mpc"):
+        load_federation(DIGITS, (), preset("D"))
+    (tmp_path / "federation.toml").write_text(BARE + '[under.mpc.governance]\nseats = ["p0", "p1", "p2"]\n')
+    draft = load_federation(tmp_path, (), preset("D")).draft
+    assert (draft.name, draft.scheme, draft.training.rounds) == ("bare-d", "mpc", 1)
+    assert load_federation(tmp_path, (), preset("D-published")).draft.name == "bare-d-as-published-unsafe"
+
+
 def test_published_forms_differ_in_what_they_are_published_for() -> None:
     c = load_federation(DIGITS, (), preset("C", as_published=True)).draft
     assert (c.selection.rule, c.training.error_feedback, c.govern.precommit) == ("borda", False, False)
