@@ -279,7 +279,7 @@ def load_federation(
     for override in overrides:
         _override(written, override)
     if preset is not None:
-        presets.put(written, "federation.scheme", preset.fixed["federation.scheme"][0])
+        presets.begin(preset, written)
     _choose(written)
     if preset is not None:
         presets.apply(preset, written)

@@ -154,7 +154,7 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
             view.block_hash,
         ),
         seconds=round(seconds, 1),
-        preset=_preset(simulation.founding.file.preset),
+        preset=preset_said(simulation.founding.file.preset),
         failures=tuple(simulation.failures().items()),
     )
     text = json.dumps(to_json(made), indent=2) + "\n"
@@ -168,7 +168,8 @@ def finish(simulation: Simulation, *, seconds: float) -> Summary:
     return made
 
 
-def _preset(preset: Preset | None) -> str | None:
+def preset_said(preset: Preset | None) -> str | None:
+    """The published system that a run is, and why it is unsafe if it is, in one sentence."""
     if preset is None:
         return None
     return preset.label + (f": {'; '.join(preset.unsafe)}" if preset.unsafe else "")

@@ -19,8 +19,9 @@ from hansa.cli.report import first_line, show_summary
 from hansa.cli.run import holding
 from hansa.config import load_federation
 from hansa.protocol.attested import NO_PROTECTION
+from hansa.published.presets import preset
 from hansa.records import GovernanceTerms, SelectionTerms, Training
-from hansa.summary import Accuracy, Anchors, MemberRow, Summary
+from hansa.summary import Accuracy, Anchors, MemberRow, Summary, preset_said
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 
@@ -160,6 +161,23 @@ def test_first_line_names_scheme_and_hostile_members() -> None:
         "digits · PLAINTEXT · simulated · seed 0 · 8 members, 2 malicious: m3 sign-flip:5, m6 noise:0.5"
     )
     assert first_line(load_federation(DIGITS, ["simulation.malicious={}"])).plain.endswith("none malicious")
+
+
+def test_first_line_says_what_preset_it_is_and_that_it_is_unsafe() -> None:
+    hardened = first_line(load_federation(DIGITS, (), preset("B"))).plain
+    assert hardened.startswith("digits-b · PLAINTEXT · system B, hardened · simulated")
+    published = first_line(load_federation(DIGITS, (), preset("B-published"))).plain
+    assert published.startswith(
+        "digits-b-as-published-unsafe · PLAINTEXT · system B, as published: UNSAFE · "
+    )
+
+
+def test_the_end_of_a_run_says_its_preset_and_why_it_is_unsafe() -> None:
+    assert "preset" not in shown(SUMMARY)
+    said = preset_said(preset("E-published"))
+    text = " ".join(shown(replace(SUMMARY, preset=said)).split())
+    assert "preset system E, as published: UNSAFE: one hostile member moves the mean" in text
+    assert preset_said(preset("E")) == "system E, hardened"
 
 
 def shown(summary: Summary, *, verbose: bool = False) -> str:

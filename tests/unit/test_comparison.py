@@ -75,6 +75,18 @@ def test_settings_of_a_scheme_count_under_that_scheme_only() -> None:
     assert federation(DIGITS, "fedavg", settings).preset is None
 
 
+def test_the_number_of_rounds_is_everybodys_but_of_systems_that_have_their_own(tmp_path: Path) -> None:
+    written = (DIGITS / "federation.toml").read_text()
+    (tmp_path / "federation.toml").write_text(
+        written + '[under.mpc.governance]\nseats = ["p0", "p1", "p2"]\n'
+    )
+    rounds = [
+        federation(tmp_path, name, ["training.rounds=3"]).draft.training.rounds for name in ("B", "fedavg")
+    ]
+    assert rounds == [3, 3]
+    assert federation(tmp_path, "D", ["training.rounds=3"]).draft.training.rounds == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -16,17 +16,18 @@ from hansa.config import load_federation
 from hansa.protocol import events
 from hansa.published.listing import SYSTEMS
 from hansa.published.presets import PRESETS, Preset, preset
+from hansa.published.systems import Step
 from hansa.records import Phase, RecordKind
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 RUNNABLE = [name for name in PRESETS if not name.startswith("D")]
 BARE = '[federation]\nname = "bare"\nscheme = "plaintext"\n[privacy]\ndifferential_privacy = "off"\n'
 
-STEPS = [pytest.param(s, step, id=f"{s.letter}{step.number}") for s in SYSTEMS for step in s.steps]
+STEPS = [pytest.param(step, id=f"{s.letter}{step.number}") for s in SYSTEMS for step in s.steps]
 
 
-@pytest.mark.parametrize(("system", "step"), STEPS)
-def test_every_phase_event_record_and_function_of_the_listing_exists(system, step) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_every_phase_event_record_and_function_of_the_listing_exists(step: Step) -> None:
     for phase in step.phases:
         assert Phase[phase]
     for evidence in step.evidence:
@@ -37,7 +38,7 @@ def test_every_phase_event_record_and_function_of_the_listing_exists(system, ste
     for place in step.code:
         module, _, path = place.partition(":")
         assert callable(reduce(getattr, path.split("."), import_module(module))), place
-    assert step.code or system.letter == "D", "only D may have steps that are not built"
+    assert step.code
 
 
 def test_every_system_has_a_preset_in_both_forms_and_says_what_is_brought_back() -> None:
@@ -88,6 +89,15 @@ def test_what_the_file_says_stands_where_the_system_allows_it() -> None:
     assert load_federation(DIGITS, ["training.gamma=0.1"], preset("C")).draft.training.gamma == 0.1
     assert load_federation(DIGITS, (), preset("C")).draft.training.gamma == 0.25
     assert load_federation(DIGITS, (), preset("E")).draft.aggregation.clip_norm == 1.5
+
+
+def test_preset_d_wants_an_app_with_terms_for_its_scheme(tmp_path: Path) -> None:
+    with pytest.raises(errors.Misconfigured, match="this app has no terms for scheme mpc"):
+        load_federation(DIGITS, (), preset("D"))
+    (tmp_path / "federation.toml").write_text(BARE + '[under.mpc.governance]\nseats = ["p0", "p1", "p2"]\n')
+    draft = load_federation(tmp_path, (), preset("D")).draft
+    assert (draft.name, draft.scheme, draft.training.rounds) == ("bare-d", "mpc", 1)
+    assert load_federation(tmp_path, (), preset("D-published")).draft.name == "bare-d-as-published-unsafe"
 
 
 def test_published_forms_differ_in_what_they_are_published_for() -> None:
@@ -142,13 +152,13 @@ def test_the_published_form_is_named_either_way() -> None:
     assert isinstance(preset("B"), Preset)
 
 
-def test_the_listing_shows_steps_faults_terms_and_what_is_not_built() -> None:
+def test_the_listing_shows_steps_faults_and_terms() -> None:
     shown = CliRunner().invoke(app, ["protocols", "c", "D"]).stdout
     assert "C  Blockchain-based secure collaborative deep learning" in shown
     assert "hansa.protocol.selection:select" in shown
     assert "selection.rule = borda" in shown
     assert "UNSAFE: a third of the members together" in shown
-    assert "NOT BUILT YET" in shown
+    assert "hansa.mpc.session:train" in shown
     assert "SGX-based" not in shown
 
 
@@ -157,6 +167,18 @@ def test_the_listing_as_json() -> None:
     assert list(listed) == ["A", "B", "C", "D", "E"]
     assert listed["A"]["steps"][0]["code"][0] == "hansa.attestation.verifying:verify"
     assert listed["E"]["published"]["fixed"]["secagg.mode"] == ["direct"]
+
+
+@pytest.mark.parametrize("command", ["check", "explain", "run"])
+def test_the_form_of_no_preset_is_refused(command: str) -> None:
+    with pytest.raises(errors.Misconfigured, match="none is named"):
+        CliRunner().invoke(app, [command, str(DIGITS), "--as-published"], catch_exceptions=False)
+
+
+def test_terms_under_a_preset_are_checked_before_anyone_joins() -> None:
+    words = ["check", str(DIGITS), "--preset", "C", "--as-published", "--json"]
+    said = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert said["name"] == "digits-c-as-published-unsafe"
 
 
 def test_a_system_that_is_none_is_refused() -> None:

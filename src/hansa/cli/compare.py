@@ -60,7 +60,7 @@ def compare(
     """
     from hansa.comparison import plan as planning
 
-    changed = [*(settings or ()), *([f"training.rounds={rounds}"] if rounds else [])]
+    changed = [*(settings or ()), *([f"{planning.ROUNDS}={rounds}"] if rounds else [])]
     plan = planning.sweep(app, _list(presets), _list(attacks), seeds, changed)
     with holding(out, resume=True):
         interrupted = _run(out, plan, jobs, console(stderr=True))

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from hansa.published.presets import Preset
     from hansa.published.systems import Step, System
 
-NOT_BUILT = "NOT BUILT YET"
-
 
 def protocols(
     letters: Annotated[
@@ -89,7 +87,7 @@ def _step(step: Step) -> Text:
     text.append(f"\n{phases}: {', '.join(step.evidence) or 'nothing on the ledger'}")
     for place in step.code:
         text.append(f"\n{place}", style="cyan")
-    return text if step.code else text.append(f"\n{NOT_BUILT}", style="bold yellow")
+    return text
 
 
 def _terms(preset: Preset) -> Text:
@@ -123,6 +121,4 @@ def _json(system: System) -> dict[str, Any]:
             "defaults": dict(preset.defaults),
             "unsafe": list(preset.unsafe),
         }
-    for step in made["steps"]:
-        step["built"] = bool(step["code"])
     return made

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from hansa import errors
 from hansa.cli.console import command, console, print_json
+from hansa.cli.terms import AsPublished, PresetName, chosen_preset
 
 if TYPE_CHECKING:
     from hansa.config import FederationFile
-    from hansa.published.presets import Preset
     from hansa.summary import Summary
 
 RUNS = Path("runs")
@@ -44,15 +44,8 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/NAME-1, runs/NAME-2, ... by default.")
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A|B|C|D|E", help="Terms of a published system, hardened; see `hansa protocols`."
-        ),
-    ] = None,
-    as_published: Annotated[
-        bool, typer.Option("--as-published", help="The preset with its published faults, where it is unsafe.")
-    ] = False,
+    preset: PresetName = None,
+    as_published: AsPublished = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the data's shares and of all keys.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that train; 0 for none.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -67,7 +60,7 @@ def run(
     from hansa.config import load_federation
 
     started = time.monotonic()
-    system = _preset(preset, as_published=as_published)
+    system = chosen_preset(preset, as_published=as_published)
     flags = {
         "federation.scheme": scheme or _asked(app, settings or []),
         "training.rounds": rounds,
@@ -108,20 +101,6 @@ def _asked(app: Path, settings: list[str]) -> str | None:
     if told or not sys.stdin.isatty() or not is_project(app) or (app / "federation.toml").exists():
         return None
     return str(typer.prompt(f"How are members' updates protected ({', '.join(SCHEMES)})"))
-
-
-def _preset(name: str | None, *, as_published: bool) -> Preset | None:
-    """The preset of this name, if one is asked for. Raises `Misconfigured`."""
-    from hansa.published.presets import preset
-
-    if name is not None:
-        return preset(name, as_published=as_published)
-    if as_published:
-        raise errors.Misconfigured(
-            "--as-published says how a preset is run, and none is named",
-            hint="For example: --preset B --as-published",
-        )
-    return None
 
 
 def _play(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from hansa import errors
 from hansa.cli.console import clock, console, grid, print_json
 from hansa.cli.keys import Json
 
 if TYPE_CHECKING:
+    from hansa.published.presets import Preset
     from hansa.records import Terms
 
 App = Annotated[Path, typer.Argument(metavar="APP", help="Folder with federation.toml and app.py.")]
@@ -19,9 +21,38 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of federation.toml; repeatable."),
 ]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", metavar="A|B|C|D|E", help="Terms of a published system, hardened; see `hansa protocols`."
+    ),
+]
+AsPublished = Annotated[
+    bool, typer.Option("--as-published", help="The preset with its published faults, where it is unsafe.")
+]
 
 
-def check(app: App, settings: Settings = None, as_json: Json = False) -> None:
+def chosen_preset(name: str | None, *, as_published: bool) -> Preset | None:
+    """The preset of this name, if one is asked for. Raises `Misconfigured`."""
+    from hansa.published.presets import preset
+
+    if name is not None:
+        return preset(name, as_published=as_published)
+    if as_published:
+        raise errors.Misconfigured(
+            "--as-published says how a preset is run, and none is named",
+            hint="For example: --preset B --as-published",
+        )
+    return None
+
+
+def check(
+    app: App,
+    settings: Settings = None,
+    preset: PresetName = None,
+    as_published: AsPublished = False,
+    as_json: Json = False,
+) -> None:
     """Check an app and its terms, and estimate what a round costs. Starts nothing."""
     from hansa.cli import costs
     from hansa.protocol.attested import NO_PROTECTION, protection
@@ -29,7 +60,7 @@ def check(app: App, settings: Settings = None, as_json: Json = False) -> None:
     from hansa.protocol.terms import parameters as contract_parameters
     from hansa.protocol.terms import terms_digest
 
-    terms, members = _load(app, settings)
+    terms, members = _load(app, settings, chosen_preset(preset, as_published=as_published))
     enforced = contract_parameters(terms)
     gas = costs.gas_of_a_round(terms, members)
     if as_json:
@@ -81,13 +112,19 @@ def check(app: App, settings: Settings = None, as_json: Json = False) -> None:
     console().print(table)
 
 
-def explain(app: App, settings: Settings = None, as_json: Json = False) -> None:
+def explain(
+    app: App,
+    settings: Settings = None,
+    preset: PresetName = None,
+    as_published: AsPublished = False,
+    as_json: Json = False,
+) -> None:
     """Say on one page who sees what, what stays for ever, and what a round costs."""
     from hansa.cli import explanation
     from hansa.protocol.attested import NO_PROTECTION
     from hansa.protocol.terms import terms_digest
 
-    terms, members = _load(app, settings)
+    terms, members = _load(app, settings, chosen_preset(preset, as_published=as_published))
     rows = explanation.rows(terms, members)
     if as_json:
         digest = terms_digest(terms).hex()
@@ -105,12 +142,12 @@ def explain(app: App, settings: Settings = None, as_json: Json = False) -> None:
     out.print(table)
 
 
-def _load(app: Path, settings: list[str] | None) -> tuple[Terms, int]:
+def _load(app: Path, settings: list[str] | None, preset: Preset | None) -> tuple[Terms, int]:
     """Terms as a simulation of the app would found them, and its number of members."""
     from hansa.config import load_federation
     from hansa.founding import found
 
-    file = load_federation(app, settings or ())
+    file = load_federation(app, settings or (), preset)
     founding = found(file)
     founding.trainer.close()
     return founding.terms, file.simulation.members

@@ -20,6 +20,7 @@ POOLED: Final = "pooled"
 ALONE: Final = "alone"
 REFERENCES: Final = (FEDAVG, POOLED, ALONE)
 """Not systems but what they stand beside: plain FedAvg, one model on all data, each honest member alone."""
+ROUNDS: Final = "training.rounds"
 NONE: Final = "none"
 """No attack."""
 
@@ -117,11 +118,12 @@ def cells(plan: Sweep) -> list[Cell]:
 def federation(app: Path, system: str, settings: Sequence[str], more: Sequence[str] = ()) -> FederationFile:
     """The app's terms as this system's. Raises `Misconfigured`."""
     chosen = None if system in REFERENCES else presets.preset(system)
-    scheme = None if chosen is None else str(chosen.fixed["federation.scheme"][0])
-    return load_federation(app, (*_for(settings, scheme), "simulation.workers=0", *more), chosen)
+    return load_federation(app, (*_for(settings, chosen), "simulation.workers=0", *more), chosen)
 
 
-def _for(settings: Sequence[str], scheme: str | None) -> list[str]:
-    """Settings without those of a scheme's own table, where that is not the scheme."""
-    sections = [(setting, setting.partition(".")[0].strip()) for setting in settings]
-    return [s for s, section in sections if section not in SCHEMES or section == scheme]
+def _for(settings: Sequence[str], preset: presets.Preset | None) -> list[str]:
+    """Settings without those of another scheme's own table, and without rounds where the system has its own number."""
+    keys = [(setting, setting.partition("=")[0].strip()) for setting in settings]
+    scheme, fixed = ("", {}) if preset is None else (preset.scheme, preset.fixed)
+    others = [s for s in SCHEMES if s != scheme]
+    return [s for s, key in keys if key.split(".")[0] not in others and not (key == ROUNDS and key in fixed)]

@@ -313,22 +313,29 @@ _D: Final = System(
             "data owners send ciphertext, secret shares, to computing parties",
             ("COMMIT", "AVAILABLE", "AGGREGATE"),
             ("Recorded INPUT",),
-            ("hansa.node.owning:Owner", "hansa.node.computing:Computer"),
+            ("hansa.node.owning:Owner", "hansa.mpc.inputs:share_values", "hansa.node.computing:Computer"),
+            "sealed to each party, through the store",
         ),
         Step(
             "2",
             "a training script initialises a network of plaintext layers and ciphertext layers",
             (),
             (),
-            ("hansa.mpc.program:Program",),
+            ("hansa.mpc.network:Network", "hansa.mpc.network:Reveal", "hansa.mpc.lowering:lower"),
         ),
         Step(
             "3",
             "forward and back, layer by layer, until the end condition: plaintext layers on plaintext, ciphertext "
             "layers on shares",
+            ("AGGREGATE",),
             (),
-            (),
-            (),
+            (
+                "hansa.mpc.session:train",
+                "hansa.mpc.layers:forward",
+                "hansa.mpc.layers:backward",
+                "hansa.mpc.network:Stop",
+            ),
+            "the parties' links are SPU's own; what they revealed and paid is in their report",
         ),
         Step(
             "4",

@@ -22,6 +22,7 @@ class Preset:
     """`fixed`: key -> values that keep it this system, the first of which is taken unless the file has another of them.
 
     `defaults`: key -> value where the file says nothing. `unsafe`: why nobody should run it with data that matter.
+    `prepared`: it runs only apps whose file has terms for its scheme, since others could not be trained under it.
     """
 
     letter: str
@@ -29,6 +30,12 @@ class Preset:
     fixed: Mapping[str, tuple[Any, ...]]
     defaults: Mapping[str, Any]
     unsafe: tuple[str, ...] = ()
+    prepared: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """Under which it runs."""
+        return str(self.fixed["federation.scheme"][0])
 
     @property
     def name(self) -> str:
@@ -160,8 +167,8 @@ _PRESETS: Final = (
         _EVALUATION_DEFAULTS,
         ("a third of the members together lift a bad update into the selection", _STOPS, _COPIES),
     ),
-    Preset("D", False, _PLATFORM, {}),
-    Preset("D", True, _PLATFORM, {}, ("what plaintext layers open gives data away",)),
+    Preset("D", False, _PLATFORM, {}, prepared=True),
+    Preset("D", True, _PLATFORM, {}, ("what plaintext layers open gives data away",), prepared=True),
     Preset(
         "E",
         False,
@@ -194,8 +201,21 @@ def preset(name: str, *, as_published: bool = False) -> Preset:
     return found
 
 
+def begin(preset: Preset, written: dict[str, Any]) -> None:
+    """Put the preset's scheme into what `federation.toml` says. Raises `Misconfigured` for an app without its terms."""
+    scheme, under = preset.scheme, written.get("under")
+    own = look_up(written, "federation.scheme") == scheme or scheme in written
+    if preset.prepared and not own and not (isinstance(under, dict) and scheme in under):
+        raise errors.Misconfigured(
+            f"preset {preset.letter} trains the network of a training script on secret shares, and this app has no "
+            f"terms for scheme {scheme}",
+            hint=f"Write them as [under.{scheme}] into its federation.toml, or take another preset.",
+        )
+    put(written, "federation.scheme", scheme)
+
+
 def apply(preset: Preset, written: dict[str, Any]) -> None:
-    """Put the layer over what `federation.toml` says, in place. The scheme must have been put before."""
+    """Put the layer over what `federation.toml` says, in place. After `begin`, and [under.SCHEME]."""
     for key, allowed in preset.fixed.items():
         if look_up(written, key) not in allowed:
             put(written, key, allowed[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A numbered step of the source. `code`: "module:function", none where it is not built.
+    """A numbered step of the source. `code`: "module:function" or "module:Class.method".
 
     `phases`: names of `records.Phase`; before and between rounds there is none. `evidence`: what stands of it on the
     ledger, as classes of `protocol.events`, or "Recorded KIND" with a kind of `records.RecordKind`.
