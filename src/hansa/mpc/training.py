@@ -23,7 +23,7 @@ Rows = tuple[Any, Any, Any]
 class Training:
     """A training that owners agree on; raises `Misconfigured` for whatever it leaves open or leaks undeclared.
 
-    `declared` is what the script says as one value, `layout` where each layer computes.
+    `declared` is what the script says as one value, `layout` where each layer computes, `folder` where the script lies.
 
     labels: `Reveal(to=...)` shows every label to that party; None keeps them shared. accept_leakage: must be true where
     anything is opened that is not clipped and noised. bound: features outside [-bound, bound] are refused. norm:
@@ -73,6 +73,7 @@ class Training:
         )
         self.layout = resolve(self.declared)
         check_range(self.declared, self.layout)
+        self.folder = Path()
         self._rows: Callable[[Site], Rows] | None = None
 
     def rows(self, function: Callable[[Site], Rows]) -> Callable[[Site], Rows]:
@@ -125,6 +126,7 @@ def load_training(path: Path, *, digest: bytes = b"") -> Training:
             f"{path} defines no variable `training` that is a hansa.mpc.Training",
             hint="Write: training = Training(Network([...], inputs=(...,)), loss=..., ...)",
         )
+    training.folder = path.parent
     return training
 
 
