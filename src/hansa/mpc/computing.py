@@ -42,6 +42,9 @@ from hansa.protocol.mpc import Cost, Offer, Part, Report, Revealed, mpc_of
 from hansa.protocol.terms import terms_digest
 from hansa.records import Layout, Terms
 
+MOST_STEPS = 50
+"""Steps between checkpoints at most; there is one after each epoch that is shorter."""
+
 SAID = 100
 """Sentences that wait to be asked for."""
 
@@ -179,6 +182,7 @@ class SpuSession:
             self._identity,
             self._key,
             self._home,
+            every=min(program.steps, MOST_STEPS),
         )
         total = outline.total_rows(self._training, counts)
         start = Start(
