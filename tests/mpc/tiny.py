@@ -101,7 +101,7 @@ def halved() -> Program:
         epochs=EPOCHS,
         steps=STEPS,
         inputs=(X, Y),
-        state=(W, SEEN, BIAS),
+        state=(W, SEEN),
         plain_state={1: (BIAS,)},
         outputs=(W, SEEN, BIAS),
         start=(),

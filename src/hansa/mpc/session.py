@@ -161,8 +161,6 @@ class _Session:
             rank=party.rank,
             setting=party.setting,
         )
-        elsewhere = {v.name for variables in program.plain_state.values() for v in variables}
-        self._shared = [v for v in program.state if v.name not in elsewhere]
         self._plain = program.plain_state.get(party.rank, ())
         self._costs: dict[str, Cost] = {}
         self._attempt = self._done = 0
@@ -189,6 +187,10 @@ class _Session:
                             f"given up after {FUTILE} attempts at step {reached}: {e}", hint=e.hint
                         ) from e
                     self._report.notice(f"{e}. {e.hint}")
+                except Exception as e:
+                    # A fault of this program; the others need not wait for what does not come back.
+                    await meeting.abandon(errors.HansaError(f"party {party.rank} failed: {type(e).__name__}"))
+                    raise
         finally:
             await meeting.close()
 
@@ -220,7 +222,8 @@ class _Session:
     async def _worked(self, runtime: Runtime, meeting: Meeting, agreed: Agreement) -> Trained:
         held = None
         if agreed.step:
-            variables = {v.name: v for v in (*self._program.state, *self._program.outputs)}
+            program = self._program
+            variables = {v.name: v for v in (*program.state, *self._plain, *program.outputs)}
             held = self._kept.load(agreed.step, variables)
         if held is None or not held.last:
             await self._linked(runtime, meeting, agreed)
@@ -249,14 +252,15 @@ class _Session:
 
     async def _steps(self, runtime: Runtime, agreed: Agreement, held: Checkpoint | None) -> Checkpoint:
         program, start = self._program, self._start
-        first = {v.name: start.first.get(v.name, np.zeros(v.shape, v.dtype)) for v in program.state}
+        known = (*program.state, *self._plain)
+        first = {v.name: start.first.get(v.name, np.zeros(v.shape, v.dtype)) for v in known}
         plain = {v.name: first[v.name] for v in self._plain}
         performer = Performer(self._party.rank, runtime, start.functions, plain, self._costs)
         for name, executable in program.executables.items():
             await runtime.load(name, executable)
         for share in start.shares.values():
             await runtime.put(share)
-        for variable in self._shared:
+        for variable in program.state:
             await runtime.feed(variable, first[variable.name])
         await performer.perform(program.start, start.feeds(0))
         if held is not None:
@@ -293,7 +297,7 @@ class _Session:
         # When all are here, all have written the checkpoint before: of two each, one is common.
         await runtime.barrier()
         plain = {v.name: performer.plain[v.name] for v in self._plain}
-        shared = {v.name: v for v in (*self._shared, *(self._program.outputs if last else ()))}
+        shared = {v.name: v for v in (*self._program.state, *(self._program.outputs if last else ()))}
         found = Checkpoint(self._done, await runtime.get(list(shared.values())), plain, last)
         await asyncio.to_thread(self._kept.save, found)
         return found
