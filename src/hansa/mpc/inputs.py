@@ -44,7 +44,7 @@ class Shared:
 def check_rows(training: Training, rows: Rows, owner: int, *, folder: Path | None = None) -> Shared:
     """Check one owner's rows, pass them through the plain bottom, scale them, encode labels.
 
-    folder: where weights files of the bottom lie, beside the script. Raises `Misconfigured`, without any value in the
+    folder: where weights files of the bottom lie, if not beside the script. Raises `Misconfigured`, without any value in the
     message, for rows that cannot be trained on.
     """
     declared = training.declared
@@ -119,7 +119,7 @@ def bottom_weights(training: Training, name: str, folder: Path | None = None) ->
     layer = placed.layer
     if not isinstance(layer, Dense | Conv) or not layer.weights:
         return initial_of(placed, training.declared.seed)
-    path = (folder or Path()) / layer.weights
+    path = (folder or training.folder) / layer.weights
     try:
         if path.stat().st_size > WEIGHTS_LIMIT:
             raise errors.Misconfigured(f"{path} is larger than {WEIGHTS_LIMIT} bytes")

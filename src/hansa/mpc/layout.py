@@ -439,6 +439,11 @@ def _check_bottleneck(declared: Declaration, layout: Layout) -> None:
             "with Squared the gradient has no bound that noise could be measured by",
             hint="Take Logistic or SoftmaxCrossEntropy with a noised Reveal.",
         )
+    if declared.stop is not None:
+        raise errors.Misconfigured(
+            "stop opens a bit that is not noised, which no epsilon would cover",
+            hint="Remove stop, or the Reveal.",
+        )
     if declared.norm is None:
         raise errors.Misconfigured(
             "a noised Reveal needs norm=..., the length to which owners scale longer rows",

@@ -339,14 +339,10 @@ class _Writer:
 
         def back(xp: Any, *arrays: Any) -> list[Any]:
             values = dict(zip(names, arrays, strict=False))
-            rest = list(arrays[len(names) :])
-            error = [rest.pop()] if self.error else []
-            y, rows, slot, inside, picked = rest
+            y, rows, slot, inside, picked = arrays[len(names) :]
             slots = {v.name: values[v.name][slot][0] for v in noise[1:]}
-            labels = y[rows]
-            theirs, ours = bottleneck.backward(layout, values, labels, slots, inside, picked, xp)
-            new = self.updated(below, values, ours, xp)
-            return [*theirs.values(), *new, *self.counted(values["prediction"] - labels, error)]
+            theirs, ours = bottleneck.backward(layout, values, y[rows], slots, inside, picked, xp)
+            return [*theirs.values(), *self.updated(below, values, ours, xp)]
 
         ordered = tuple(reversed(gradients))
         inputs = (
@@ -360,7 +356,7 @@ class _Writer:
             batch_rows,
             *self.error,
         )
-        self.run("backward0", below, Graph(inputs, (*ordered, *own, *self.error), back), self.step)
+        self.run("backward0", below, Graph(inputs, (*ordered, *own), back), self.step)
         for variable in gradients:
             self.open(variable, top, self.step)
 
