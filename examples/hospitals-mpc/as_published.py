@@ -44,28 +44,13 @@ def features(row):
     return numbers + flags + [float(row[k] == word) for k, words in WORDS.items() for word in words]
 
 
-def patients(site, *, test):
-    """A deployed hospital's `site.path` is its own file; a simulation reads the vendored one, by hospital.
-
-    Every fifth patient is for testing only and is never shared.
-    """
+@training.rows
+def rows(site):
+    """A deployed hospital's `site.path` is its own file; a simulation reads the vendored one, by hospital."""
     text = (site.path if site.path.is_file() else VENDORED).read_bytes()
     if not site.path.is_file() and hashlib.sha256(text).hexdigest() != SHA256:
         raise ValueError(f"{VENDORED} is not the file that this example was written for")
     table = enumerate(csv.DictReader(text.decode().splitlines()))
     own = [(i, r) for i, r in table if site.path.is_file() or r["hospital"] == HOSPITALS[site.index]]
-    kept = [(i, r) for place, (i, r) in enumerate(own) if (place % 5 == 4) == test]
-    ids = [f"{site.name}-{i}" for i, _ in kept]
-    return ids, [features(r) for _, r in kept], [int(r["disease"]) for _, r in kept]
-
-
-@training.rows
-def rows(site):
-    """What this hospital shares."""
-    return patients(site, test=False)
-
-
-@training.test_rows
-def test_rows(site):
-    """What it tests the delivered model on."""
-    return patients(site, test=True)
+    ids = [f"{row['hospital']}-{i}" for i, row in own]
+    return ids, [features(row) for _, row in own], [int(row["disease"]) for _, row in own]

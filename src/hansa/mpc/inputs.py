@@ -44,8 +44,8 @@ class Shared:
 def check_rows(training: Training, rows: Rows, owner: int, *, folder: Path | None = None) -> Shared:
     """Check one owner's rows, pass them through the plain bottom, scale them, encode labels.
 
-    folder: where weights files of the bottom lie, if not beside the script. Raises `Misconfigured`, without any value in the
-    message, for rows that cannot be trained on.
+    folder: where weights files of the bottom lie, if not beside the script. Raises `Misconfigured`, without any value
+    in the message, for rows that cannot be trained on.
     """
     declared = training.declared
     ids, features, labels = rows

@@ -74,34 +74,23 @@ class Training:
         self.layout = resolve(self.declared)
         check_range(self.declared, self.layout)
         self.folder = Path()
-        self._parts: dict[str, Callable[[Site], Rows]] = {}
+        self._rows: Callable[[Site], Rows] | None = None
 
     def rows(self, function: Callable[[Site], Rows]) -> Callable[[Site], Rows]:
-        """Register `rows(site) -> (ids, features, labels)` of one owner: what it shares."""
-        return self._register("rows", function)
-
-    def test_rows(self, function: Callable[[Site], Rows]) -> Callable[[Site], Rows]:
-        """Register rows of one owner that are never shared, on which it tests the delivered model; optional."""
-        return self._register("test_rows", function)
-
-    def _register(self, part: str, function: Callable[[Site], Rows]) -> Callable[[Site], Rows]:
-        if part in self._parts:
-            raise errors.Misconfigured(f"the script registers @training.{part} twice", hint="Keep one.")
-        self._parts[part] = function
+        """Register `rows(site) -> (ids, features, labels)` of one owner."""
+        if self._rows is not None:
+            raise errors.Misconfigured("the script registers @training.rows twice", hint="Keep one.")
+        self._rows = function
         return function
 
     def read_rows(self, site: Site) -> Rows:
         """What the script's `rows` gives for `site`, unchecked. Raises `Misconfigured` when there is none."""
-        if "rows" not in self._parts:
+        if self._rows is None:
             raise errors.Misconfigured(
                 "the script has no @training.rows",
                 hint="Write a function of site that returns ids, features and labels.",
             )
-        return self._parts["rows"](site)
-
-    def read_test_rows(self, site: Site) -> Rows | None:
-        """What the script's `test_rows` gives for `site`, unchecked, or None where it has none."""
-        return self._parts["test_rows"](site) if "test_rows" in self._parts else None
+        return self._rows(site)
 
 
 def script_digest(path: Path) -> bytes:
