@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import threading
@@ -486,7 +487,12 @@ def test_this_machine_is_looked_at(tmp_path: Path) -> None:
     assert seen.python == sys.version_info[:3]
     assert (seen.folder, seen.clock) == (str(tmp_path), 1.0)
     assert seen.free > 0
-    assert by_name(examine_machine(tmp_path, float(START))).keys() == {"python", "disk", "open files", "clock"}
+    assert by_name(examine_machine(tmp_path, float(START))).keys() == {
+        "python",
+        "disk",
+        "open files",
+        "clock",
+    }
 
 
 def test_the_extras_are_those_of_the_package() -> None:
@@ -594,7 +600,7 @@ def test_the_command_says_what_to_change(monkeypatch, capsys, tmp_path) -> None:
     code, out, _ = hansa(monkeypatch, capsys, "--rpc", rpc, "--store", str(tmp_path))
     assert code == 3
     assert "-> Check that the node runs and that --rpc" in out
-    assert "2 of 14 checks failed: see what the arrows say." in out
+    assert re.search(r"\n2 of \d+ checks failed: see what the arrows say\.", out)
     assert "0123456789" not in out
 
 

@@ -13,6 +13,8 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "flower": ("apps of Flower", ("flwr",)),
     "secagg": ("scheme secagg", ("gmpy2", "numba")),
     "tee": ("scheme tee", ("dcap_qvl",)),
+    "tensorboard": ("figures in TensorBoard", ("tensorboard",)),
+    "mlflow": ("figures in MLflow", ("mlflow",)),
     "mpc": ("scheme mpc", ("spu", "dp_accounting")),
 }
 """Extra -> what it is for, and the modules that it brings."""
