@@ -41,7 +41,7 @@ from hansa.memberfile import EnclaveTable
 from hansa.stores import objects
 
 START = 1_800_000_000
-OTHER_EXTRAS = {"dev"}
+OTHER_EXTRAS = {"dev", "docs"}
 STEP = 2
 REFUSED = Fault(-32601, "no such method")
 
