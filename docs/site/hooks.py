@@ -1,4 +1,4 @@
-"""What mkdocs is told beyond mkdocs.yml: the rest of its nav, pages from elsewhere in the repository, reference pages, links between them.
+"""What mkdocs is told beyond mkdocs.yml: the rest of its nav, pages from elsewhere, reference, links.
 
 Pages are written to be read in the repository too, so their links are paths in it. A link to a file that is a page
 here leads there; one to any other file becomes its path as text, since the site carries no sources.
