@@ -10,13 +10,14 @@ BIN_MPC := $(VENV_MPC)/bin
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup setup-mpc test-mpc run cluster test lint bench chaos processes kill attestation-flips contract clean
+.PHONY: help setup setup-mpc test-mpc run cluster test docs lint bench chaos processes kill attestation-flips contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
 	@echo "make cluster anvil and ten members in processes of their own train digits, shown live"
 	@echo "make test    set up, then run all tests"
 	@echo "make setup-mpc  an environment for scheme mpc: SPU on Python 3.11; make test-mpc runs its tests"
+	@echo "make docs    the pages as a site, in build/site; needs no network to be read"
 	@echo "make lint    format check, linter, types, import contracts"
 	@echo "make bench   benchmarks (minutes)"
 	@echo "make chaos   real nodes under seeded faults, SEEDS=1000"
@@ -30,7 +31,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hansa needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,secagg,tee,flower,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,secagg,tee,flower,tensorboard,mlflow,docs,dev]'
 	touch $@
 
 setup-mpc: $(VENV_MPC)/.ready
@@ -63,6 +64,10 @@ test: setup node_modules/.ready
 test-mpc: setup-mpc node_modules/.ready
 	@if test -e $(VENV_MPC)/.ready; then $(BIN_MPC)/python -m pytest tests/mpc; \
 	else echo "SKIPPED tests/mpc: no Python 3.11"; fi
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 lint: setup
 	$(BIN)/ruff format --check

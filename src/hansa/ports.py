@@ -443,3 +443,25 @@ __all__ = [
     "Values",
     "View",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A run that is shown elsewhere: the federation's name, the run's folder, and what it was started with."""
+
+    name: str
+    folder: Path
+    params: Mapping[str, str]
+
+
+class Tracker(Protocol):
+    """A program that shows figures of runs. It raises `Unavailable` when it does not answer."""
+
+    told: int
+    """The last round that it has; rounds after that have to be told."""
+
+    def tell(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Show whole rounds, as `metrics.jsonl` has them."""
+
+    def close(self, *, finished: bool) -> None:
+        """The run has ended, or was stopped."""

@@ -6,8 +6,9 @@ app/                federation.toml and app.py as they were
 chain.sqlite        state and journal of the embedded chain
 store/  kept/       the shared object store; what the nodes keep on their own disks
 journals/           one journal a node
-metrics.jsonl       one line a final round
+metrics.jsonl       for each round a line a member, and its own
 seconds.jsonl       one line a round: seconds of this machine's clock by phase
+mlflow.json         which run of MLflow shows it; tensorboard/ has the files of TensorBoard
 summary.json        the end table, as `--json` prints it
 model.safetensors   the final model
 report.html         a page that shows all that
@@ -25,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from hansa.records import Terms
 
 FORMAT = 1
 RECORD_LIMIT = 64 * 1024 * 1024
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,41 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of `metrics.jsonl`; a line torn by a crash is left out."""
-    return read_lines(folder / "metrics.jsonl")
+    """Lines of `metrics.jsonl` on final rounds; one torn by a crash is left out."""
+    return [line for line in read_lines(folder / METRICS) if is_final(line)]
+
+
+def is_final(line: Mapping[str, Any]) -> bool:
+    """Whether a line of `metrics.jsonl` is that of a final round, and not one of a member or a failed round."""
+    return (line.get("kind"), line.get("outcome")) == ("round", "final")
+
+
+def whole_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of `metrics.jsonl`; what a crash left of a round's lines is removed from the file."""
+    lines, whole = read_lines(folder / METRICS), 0
+    for k, line in enumerate(lines, start=1):
+        if line.get("kind") == "round":
+            whole = k
+    text = "".join(map(_line, lines[:whole])).encode()
+    path = folder / METRICS
+    if path.exists() and path.read_bytes() != text:
+        write_atomically(path, text)
+    return lines[:whole]
+
+
+def append_metrics(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Add lines to `metrics.jsonl`, the round's own last. Raises `Unavailable` when they cannot be written."""
+    try:
+        with (folder / METRICS).open("ab") as file:
+            file.write("".join(map(_line, lines)).encode())
+    except OSError as e:
+        raise errors.Unavailable(
+            f"cannot write {folder / METRICS}: {e.strerror}", hint="Free some space."
+        ) from e
+
+
+def _line(line: Mapping[str, Any]) -> str:
+    return json.dumps(line) + "\n"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -181,7 +216,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
@@ -189,12 +224,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
-
-
-def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all of `metrics.jsonl` anew."""
-    text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-    write_atomically(folder / "metrics.jsonl", text.encode())
 
 
 def as_json(value: Any) -> Any:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import rlp
 from eth_hash.auto import keccak
@@ -35,6 +34,7 @@ from hansa.ledger.rpc import Rpc
 from hansa.node.daemon import UNFIT, Node
 from hansa.node.enclosure import Enclosure, command
 from hansa.node.journal import open_journal
+from hansa.node.meter import Meter, MeteredStore
 from hansa.node.world import Identity, World
 from hansa.ports import Session, Trainer, View
 from hansa.project import source_files
@@ -48,6 +48,7 @@ from hansa.protocol.state import State
 from hansa.protocol.terms import parameters as contract_parameters
 from hansa.protocol.terms import terms_digest
 from hansa.records import Limits, Model, Outcome, Phase, Role
+from hansa.rounds import Ended, Line, Rounds
 from hansa.runfolder import RunRecord
 
 CHAIN_ID = 4_820_657
@@ -94,12 +95,13 @@ class Simulation:
         self.clock = clock
         self.fold = fold
         self.story: tuple[RoundStory, ...] = ()
-        self.metrics: list[dict[str, Any]] = runfolder.read_metrics(folder)
+        self.meter = Meter()
+        self.rounds = Rounds(folder, self.meter)
         self._rpc = rpc
         self._progress: Progress | None = None
-        self._ended: list[RoundStory] = []
+        self._told: Callable[[list[Line]], None] | None = None
         fold.observe(self._observe)
-        self.store = wiring.store(str(folder / "store"))
+        self.store = MeteredStore(wiring.store(str(folder / "store")), self.meter)
         self.kept = wiring.store(str(folder / "kept"))
         simulated = founding.file.simulation
         self._attacks = {
@@ -178,12 +180,22 @@ class Simulation:
         """The federation now."""
         return self.ledgers[0].view()
 
-    def play(self, progress: Progress | None = None, tell: Callable[[str, str], None] | None = None) -> View:
+    @property
+    def metrics(self) -> list[Line]:
+        """Lines of `metrics.jsonl` on final rounds."""
+        return self.rounds.final
+
+    def play(
+        self,
+        progress: Progress | None = None,
+        tell: Callable[[str, str], None] | None = None,
+        told: Callable[[list[Line]], None] | None = None,
+    ) -> View:
         """Run until the federation stops or pauses; gives its last state. Raises what stops every node.
 
-        `tell` hears what computing parties say, and who of them.
+        `tell` hears what computing parties say, and who of them; `told` the lines of each round that ended.
         """
-        self._progress = progress
+        self._progress, self._told = progress, told
         self._enrol()
         while True:
             view = self.view()
@@ -225,9 +237,8 @@ class Simulation:
             self._show_updates()
             done |= node.me.id not in gone and node.step()
         self.view()
-        for story in self._ended:
-            self._measure(story)
-        self._ended.clear()
+        for ended in self.rounds.due():
+            self._measure(ended)
         return done
 
     def _vanished(self, state: State) -> frozenset[int]:
@@ -264,30 +275,24 @@ class Simulation:
         signature = p.sign(encoding.message_bytes(domain, "Join", 0, *fields))
         return msg.Join(p.address, *fields, signature)
 
-    def _observe(self, event: Event, _block: int) -> None:
+    def _observe(self, event: Event, block: int) -> None:
         self.story = tell(self.story, event)
-        if self.story and self.story[-1].outcome is not None and getattr(event, "outcome", None):
-            self._ended.append(self.story[-1])
+        self.rounds.observe(event, self.story[-1] if self.story else None, block)
         if self._progress is not None:
             self._progress(event, self)
 
-    def _measure(self, story: RoundStory) -> None:
-        """Accuracy of a final round's model on the test set that no member holds."""
-        if story.outcome is not Outcome.FINAL or any(row["round"] == story.round for row in self.metrics):
-            return
-        model = self.joint_model(story.model)
-        task = EvaluateTask("test", (to_arrays(model),), self.terms.training.params, story.round)
-        row = {
-            "round": story.round,
-            "version": story.version,
-            "time": self.clock() - GENESIS_TIME,
-            "leader": self.name(story.leaders[-1]),
-            "selected": [self.name(i) for i in sorted(story.selected)],
-            "left_out": [self.name(i) for i in sorted(story.left_out)],
-            **self.founding.trainer.evaluate(task)[0],
-        }
-        self.metrics.append(row)
-        runfolder.write_metrics(self.folder, self.metrics)
+    def _measure(self, ended: Ended) -> None:
+        """Write down what a round came to; a final one's model is tried on the test set that no member holds."""
+        story, metrics = ended.story, {}
+        if story.outcome is Outcome.FINAL:
+            model = to_arrays(self.joint_model(story.model))
+            task = EvaluateTask("test", (model,), self.terms.training.params, story.round)
+            metrics = self.founding.trainer.evaluate(task)[0]
+        names = [p.name for p in self.founding.parties]
+        members = self.founding.file.simulation.members
+        lines = self.rounds.write(ended, self._rpc, self.clock() - GENESIS_TIME, names, members, metrics)
+        if self._told is not None:
+            self._told(lines)
 
     def _agreed(self) -> list[Agreed]:
         """The final rounds so far, for an app with a server part."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from hansa import errors
 from hansa.app import TrainerOptions, load_app
-from hansa.ports import Directed, Entropy, Scheme, Session, Sharing, Store, Trainer
+from hansa.ports import Directed, Entropy, Scheme, Session, Sharing, Store, Tracked, Tracker, Trainer
 from hansa.records import Limits, Terms
 
 SCHEMES = {
@@ -24,6 +24,7 @@ TRAINERS = {
     "script": "hansa.trainers.script",
     "flower": "hansa.trainers.flower",
 }
+TRACKERS = {"tensorboard": "hansa.trackers.tensorboard", "mlflow": "hansa.trackers.mlflow"}
 STORES = {"objects": "hansa.stores.objects"}
 COMPUTING = {"mpc": "hansa.mpc.computing"}
 
@@ -88,3 +89,10 @@ def session(
 def store(url: str, **options: Any) -> Store:
     """An object store by URL or folder."""
     return cast(Store, _create(STORES, "objects")(url, **options))
+
+
+def tracker(spec: str) -> Callable[[Tracked], Tracker]:
+    """What makes a tracker, by its name and what it takes behind a colon: `mlflow:https://mlflow.example`."""
+    name, _, target = spec.partition(":")
+    create = _create(TRACKERS, name)
+    return lambda run: cast(Tracker, create(run, target))

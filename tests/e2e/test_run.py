@@ -148,15 +148,44 @@ def test_a_run_in_use_shows_as_running_and_is_left_alone(place: Path, undisturbe
 
 def test_killed_and_resumed_ends_with_the_same_model(place: Path, undisturbed: dict[str, Any]) -> None:
     target = random.Random(0).randrange(1, undisturbed["effects"])
-    words = ("run", DIGITS, *FAST, "--json", "--out", "killed")
+    words = ("run", DIGITS, *FAST, "--json", "--out", "killed", "--track", "tensorboard")
     assert driven(target, signal.SIGKILL, *words, cwd=place).returncode == -signal.SIGKILL
     status = result(hansa("status", "killed", "--json", cwd=place))
     assert not status["running"]
     assert status["phase"] not in ("STOPPED", "PAUSED")
+    with (place / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "member", "round": 2, "member": "m0"}\n{"kind": "rou')  # what a kill may leave
     resumed = result(hansa(*words, "--resume", cwd=place))
+    assert told(place / "killed") == told(place / undisturbed["run"])
+    assert drawn(place / "killed" / "tensorboard") == [1, 2]
     for key in ("model_digest", "accuracy", "left_out"):
         assert resumed[key] == undisturbed[key], (key, target)
     assert hansa("audit", "killed", cwd=place).returncode == DONE
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl` without what differs from one process to another."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines if line["kind"] == "round"] == [1, 2]
+    assert all(line["bytes"] > 0 and line["seconds"] > 0 for line in lines if line["kind"] == "round")
+    own = ("bytes", "seconds", "time", "gas")
+    return [{key: value for key, value in line.items() if key not in own} for line in lines]
+
+
+def drawn(folder: Path) -> list[int]:
+    """Rounds of which TensorBoard knows the accuracy."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    (file,) = folder.iterdir()
+    events = accumulator.EventAccumulator(str(file))
+    events.Reload()
+    return [event.step for event in events.Tensors("accuracy")]
+
+
+def test_gas_of_rounds_is_that_of_the_run(place: Path, undisturbed: dict[str, Any]) -> None:
+    lines = map(json.loads, (place / undisturbed["run"] / "metrics.jsonl").read_text().splitlines())
+    spent = sum(line["gas"] for line in lines if line["kind"] == "round")
+    set_up = sum(undisturbed["gas_by_call"][call] for call in ("deploy", "invite", "join", "start"))
+    assert spent == undisturbed["gas"] - set_up
 
 
 def test_ctrl_c_says_how_to_go_on(place: Path, undisturbed: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def test_the_last_two_are_kept_and_come_back(tmp_path: Path) -> None:
     assert kept.held() == [4, 6]
     found = kept.load(6, VARIABLES)
     assert found.shares == made[2].shares
-    assert not found.stopped
+    assert not found.last
     np.testing.assert_array_equal(found.plain["b"], made[2].plain["b"])
 
 

@@ -28,10 +28,11 @@ OUT, GRADIENT, BIAS = Variable("out", (BATCH, 1)), Variable("gradient", (BATCH, 
 _rng = np.random.default_rng(5)
 DATA = {
     "x": _rng.uniform(-1, 1, X.shape).astype(np.float32),
-    "w": np.zeros(W.shape, np.float32),
-    "seen": np.int32(0).reshape(()),
 }
 DATA["y"] = DATA["x"] @ np.array([[1.0], [-2.0], [0.5]], np.float32)
+
+
+FIRST = {"w": np.full(W.shape, 0.5, np.float32)}
 
 
 def feeds(step: int) -> Mapping[str, np.ndarray[Any, Any]]:
@@ -76,6 +77,7 @@ def regression(*, over: float = 1e-9, epochs: int = EPOCHS) -> Program:
         start=(),
         step=(Feed(PICK), Run("step")),
         epoch=(Run("end"), Open(OVER, EVERYONE)),
+        finish=(),
         stop=OVER,
         executables={
             "step": compiled(step, (X, Y, W, SEEN, PICK), ("w", "seen"), ("pick",)),
@@ -99,7 +101,7 @@ def halved() -> Program:
         epochs=EPOCHS,
         steps=STEPS,
         inputs=(X, Y),
-        state=(W, SEEN, BIAS),
+        state=(W, SEEN),
         plain_state={1: (BIAS,)},
         outputs=(W, SEEN, BIAS),
         start=(),
@@ -114,6 +116,7 @@ def halved() -> Program:
             Run("backward"),
         ),
         epoch=(),
+        finish=(Share(BIAS, 1),),
         stop=None,
         executables={
             "forward": compiled(forward, (X, W, PICK), ("out",), ("pick",)),
@@ -131,24 +134,25 @@ def top(
     return gradient.astype(np.float32), (bias - RATE * gradient.sum(0)).astype(np.float32)
 
 
-def dealt(setting: Setting, names: Sequence[str] = ("x", "y", "w", "seen")) -> list[dict[str, Held]]:
+def dealt(setting: Setting) -> list[dict[str, Held]]:
     """By rank, the shares that owners give a party."""
-    variables = {v.name: v for v in (X, Y, W, SEEN)}
-    made = {n: make_shares(DATA[n], variables[n], job=JOB, setting=setting) for n in names}
+    variables = {v.name: v for v in (X, Y)}
+    made = {n: make_shares(DATA[n], variables[n], job=JOB, setting=setting) for n in variables}
     return [{n: shares[rank] for n, shares in made.items()} for rank in range(setting.parties)]
 
 
 def start(party: Party, shares: Sequence[Mapping[str, Held]]) -> Start:
-    plain = {"bias": np.zeros(1, np.float32)} if party.rank == 1 else {}
-    return Start(shares[party.rank], {}, plain, feeds, {"top": top})
+    return Start(shares[party.rank], FIRST, feeds, {"top": top})
 
 
-def expected(*, bias: bool = False, epochs: int = EPOCHS) -> tuple[np.ndarray[Any, Any], int]:
-    """Weights and rows seen of the same training in the clear."""
-    w, b, seen = DATA["w"].astype(np.float64), np.zeros(1), 0
+def expected(
+    *, bias: bool = False, epochs: int = EPOCHS
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+    """Weights, bias and rows seen of the same training in the clear."""
+    w, b, seen = FIRST["w"].astype(np.float64), np.zeros(1), 0
     for step in range(epochs * STEPS):
         pick = feeds(step)["pick"]
         a = DATA["x"][pick]
         gradient = (a @ w + b * bias - DATA["y"][pick]) / BATCH
         w, b, seen = w - RATE * a.T @ gradient, b - RATE * gradient.sum(0), seen + int(pick.sum())
-    return w, seen
+    return w, b, seen

@@ -25,6 +25,7 @@ WITHOUT = {
     "node": "goes on until it is stopped, and logs meanwhile: --json-logs",
     "kgc": "as node",
     "server": "as node",
+    "party": "as node",
 }
 """Commands that print no object, and why."""
 

@@ -114,7 +114,9 @@ def check_metrics(folder: Path, history: History, book: Book) -> None:
         missing = final.keys() - {row["round"] for row in rows}
         if missing:
             book.gap(METRICS, f"no line for rounds {sorted(missing)}")
-    book.note("losses and accuracies in metrics.jsonl and summary.json are the run's own word")
+    book.note(
+        "losses and accuracies in metrics.jsonl and summary.json, times, gas and bytes of rounds are the run's own word"
+    )
 
 
 def _metrics_row(names: Mapping[int, str], r: RoundStory) -> dict[str, Any]:

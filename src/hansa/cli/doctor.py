@@ -62,6 +62,7 @@ def doctor(
         with _busy(out, f"writing to and reading from {opened.place}"):
             found["store"] = examine.examine_store(opened)
     found["machine"] = examine.examine_machine(Path.cwd(), time.time())
+    found["extras"] = examine.examine_extras()
     with _busy(out, "looking for enclaves"):
         found["enclaves"] = tuple(examine.examine_enclaves(own_file().enclave))
     findings = [finding for part in found.values() for finding in part]

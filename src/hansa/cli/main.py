@@ -114,7 +114,7 @@ app.command("doctor", short_help="Check this machine, a chain and a store before
 )
 app.command("sandbox", short_help="Run a chain and a store for members on this machine.")(sandbox.sandbox)
 app.add_typer(attest.app, name="attest", short_help="Look into a quote of SGX or TDX, and judge it by hand.")
-app.add_typer(mpc.app, name="mpc", short_help="Look at training on shares, scheme mpc.")
+app.add_typer(mpc.app, name="mpc", short_help="Look into training on shares, scheme mpc.")
 app.add_typer(keys.app, name="keys", short_help="Make a member's key file; see what is public of one.")
 
 

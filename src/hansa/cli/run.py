@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +55,12 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Save what `hansa audit --trust` needs; keep it elsewhere."),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TRACKER", help="Show each round in tensorboard[:DIR] or mlflow[:URI], too; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Train with simulated members, on an EVM inside this process that runs the real contract."""
     from hansa.config import load_federation
@@ -79,12 +85,20 @@ def run(
     with holding(folder, resume=resume):
         try:
             summary = _play(
-                file, folder, started, resume=resume, as_json=as_json, verbose=verbose, anchors=anchors
+                file,
+                folder,
+                started,
+                resume=resume,
+                as_json=as_json,
+                verbose=verbose,
+                anchors=anchors,
+                track=track or (),
             )
         except KeyboardInterrupt:
             again = [word for change in changed for word in ("--set", change)]
             if preset is not None:
                 again += ["--preset", preset, *(["--as-published"] if as_published else [])]
+            again += [word for tracker in track or () for word in ("--track", tracker)]
             line = command("hansa", "run", app, *again, "--out", folder, "--resume")
             console(stderr=True).print(f"\nInterrupted; nothing is lost. Go on with: {line}", soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -112,24 +126,27 @@ def _play(
     as_json: bool,
     verbose: bool,
     anchors: Path | None,
+    track: Sequence[str],
 ) -> Summary:
     from hansa import simulation
     from hansa.audit.anchors import write_anchors
     from hansa.cli import report
     from hansa.cli.progress import Progress
+    from hansa.cli.tracking import makers, tracking
     from hansa.report.stopwatch import Stopwatch
     from hansa.report.writing import leave_page
     from hansa.summary import finish, to_json
 
     out = console(stderr=as_json)
+    wanted = makers(track)
     out.print(report.first_line(file), soft_wrap=True)
     for danger in file.preset.unsafe if file.preset else ():
         out.print(Text(f"  unsafe: {danger}", style="yellow"))
     with out.status("loading the app and its data") if out.is_terminal else nullcontext():
         made = simulation.start(file, folder, resume=resume)
     try:
-        with Progress(out, made, started) as progress:
-            made.play(Stopwatch(folder, progress), progress.tell)
+        with tracking(made, wanted, out) as told, Progress(out, made, started) as progress:
+            made.play(Stopwatch(folder, progress), progress.tell, told)
             progress.say("comparing: members alone, plain FedAvg, pooled data")
             summary = finish(made, seconds=time.monotonic() - started)
     finally:

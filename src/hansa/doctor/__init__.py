@@ -2,6 +2,7 @@
 
 from hansa.doctor.chain import examine_chain, secrets_of
 from hansa.doctor.enclaves import examine_enclaves
+from hansa.doctor.extras import examine_extras
 from hansa.doctor.findings import Finding, exit_code, worst
 from hansa.doctor.machine import examine_machine
 from hansa.doctor.store import examine_store
@@ -10,6 +11,7 @@ __all__ = [
     "Finding",
     "examine_chain",
     "examine_enclaves",
+    "examine_extras",
     "examine_machine",
     "examine_store",
     "exit_code",

@@ -13,6 +13,8 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "flower": ("apps of Flower", ("flwr",)),
     "secagg": ("scheme secagg", ("gmpy2", "numba")),
     "tee": ("scheme tee", ("dcap_qvl",)),
+    "tensorboard": ("figures in TensorBoard", ("tensorboard",)),
+    "mlflow": ("figures in MLflow", ("mlflow",)),
     "mpc": ("scheme mpc", ("spu", "dp_accounting")),
 }
 """Extra -> what it is for, and the modules that it brings."""
@@ -21,16 +23,11 @@ FRAMEWORKS = ("torch", "sklearn")
 """Modules, called as their extras, of which a member that trains needs one."""
 
 
-def importable(module: str) -> bool:
-    """Whether a module is installed; it is not imported."""
-    return find_spec(module) is not None
-
-
 def judge(installed: Callable[[str], bool]) -> Iterator[Finding]:
     """One finding on what trains, and one for each extra. To lack an extra is no fault, to have half of one is."""
     trains = [module for module in FRAMEWORKS if installed(module)]
     yield Finding(
-        "training",
+        "trains",
         "ok" if trains else "warn",
         f"with {' and '.join(trains)}" if trains else "there is no framework to train with",
         "" if trains else "To train here, run: pip install 'hansa[torch]', or 'hansa[sklearn]'.",
@@ -44,7 +41,7 @@ def judge(installed: Callable[[str], bool]) -> Iterator[Finding]:
         if missing:
             seen = f"{', '.join(missing)} missing" if half else f"not installed; for {purpose}: {how}"
         yield Finding(
-            f"extra {extra}",
+            extra,
             "warn" if half else "ok",
             seen,
             f"For {purpose}, run: {how}." if half else "",
@@ -59,3 +56,8 @@ def _else(extra: str, modules: tuple[str, ...], installed: Callable[[str], bool]
         other != extra and there <= set(theirs) and all(map(installed, theirs))
         for other, (_, theirs) in EXTRAS.items()
     )
+
+
+def examine_extras() -> tuple[Finding, ...]:
+    """Every check of what is installed; nothing is imported."""
+    return tuple(judge(lambda module: find_spec(module) is not None))

@@ -1,4 +1,4 @@
-"""This machine: Python, frameworks and extras, disk, open files, clock."""
+"""This machine: Python, disk, open files, clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hansa.doctor import extras
 from hansa.doctor.findings import Finding
 
 PYTHONS = ((3, 11), (3, 14))
@@ -23,14 +22,9 @@ BUILT = 1_735_689_600
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is true of this machine.
-
-    `modules`: those of extras that are installed; `free`: bytes free in `folder`; `files`: how many may be
-    open, -1 for any.
-    """
+    """What is true of this machine. `free`: bytes free in `folder`; `files`: how many may be open, -1 for any."""
 
     python: tuple[int, int, int]
-    modules: frozenset[str]
     folder: str
     free: int
     files: int
@@ -41,7 +35,6 @@ def observe(folder: Path, clock: float) -> Machine:
     """Look at this machine; `clock` is what it takes the time to be, in UNIX seconds."""
     return Machine(
         python=sys.version_info[:3],
-        modules=frozenset(m for _, each in extras.EXTRAS.values() for m in each if extras.importable(m)),
         folder=str(folder),
         free=shutil.disk_usage(folder).free,
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -56,7 +49,6 @@ def judge(machine: Machine) -> Iterator[Finding]:
     fits = low <= machine.python[:2] < high
     advice = "" if fits else f"Use Python {low[0]}.{low[1]} or newer, below {high[0]}.{high[1]}."
     yield Finding("python", "ok" if fits else "fail", version, advice, (("version", version),))
-    yield from extras.judge(machine.modules.__contains__)
     scarce, full = machine.free < 2 * GIB, machine.free < GIB // 8
     yield Finding(
         "disk",

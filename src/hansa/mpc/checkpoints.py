@@ -28,12 +28,12 @@ KEY_FILE = "checkpoint.key"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a party holds after `step` steps. `stopped`: the training ended early there."""
+    """What a party holds after `step` steps. `last`: there are no more, and the outputs are among the shares."""
 
     step: int
     shares: Mapping[str, Share]
     plain: Mapping[str, NDArray[Any]]
-    stopped: bool = False
+    last: bool = False
 
 
 class Checkpoints:
@@ -70,13 +70,13 @@ class Checkpoints:
             name: np.frombuffer(data, variables[name].dtype).reshape(variables[name].shape)
             for name, data in found["plain"].items()
         }
-        return Checkpoint(step, shares, plain, found["stopped"])
+        return Checkpoint(step, shares, plain, found["last"])
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one, all or nothing, and forget the oldest. Raises `Unavailable` when the disk does not take it."""
         content = encoding.encode(
             {
-                "stopped": checkpoint.stopped,
+                "last": checkpoint.last,
                 "shares": {name: encode_share(s) for name, s in checkpoint.shares.items()},
                 "plain": {name: a.tobytes() for name, a in checkpoint.plain.items()},
             }

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
@@ -52,7 +51,7 @@ SAID = 100
 def setting_of(terms: Terms) -> Setting:
     """Protocol and ring of the terms. Raises `Misconfigured`."""
     agreed = mpc_of(terms)
-    return setting(agreed.protocol.lower().replace("_", "-"), agreed.field.lower())
+    return setting(agreed.protocol, agreed.field)
 
 
 class SpuSharing:
@@ -187,9 +186,9 @@ class SpuSession:
         total = outline.total_rows(self._training, counts)
         start = Start(
             shares=self._cut(program, self._renamed(job, owners)),
+            first=schedule.initial(self._training.layout, self._training.declared.seed),
             feeds=lambda step: schedule.feeds(self._training.declared, total, step),
             functions=lowering.functions(drawn),
-            **self._first(program, job.rank),
         )
         outcome = train(party, program, start, Listener(self._progress(program), self._said.append))
         report = report_of(program, outcome)
@@ -239,17 +238,6 @@ class SpuSession:
         wanted = {v.name: v.shape[0] for v in program.inputs}
         return {name: first_rows(share, wanted[name]) for name, share in shares.items()}
 
-    def _first(self, program: Program, rank: int) -> dict[str, dict[str, Any]]:
-        """First values of what is trained, which everybody can make from the script."""
-        drawn = schedule.initial(self._training.layout, self._training.declared.seed)
-        own = program.plain_state.get(rank, ())
-        made = {v.name: drawn.get(v.name, np.zeros(v.shape, v.dtype)) for v in (*program.state, *own)}
-        here = {v.name for v in own}
-        return {
-            "public": {n: a for n, a in made.items() if n not in here},
-            "plain": {n: a for n, a in made.items() if n in here},
-        }
-
     def _progress(self, program: Program) -> Any:
         def told(done: Progress) -> None:
             if done.done % program.steps == 0:
@@ -265,7 +253,12 @@ class SpuSession:
 def report_of(program: Program, outcome: Outcome) -> Report:
     """What a training was, for owners and audit."""
     epochs = -(-outcome.steps // program.steps)
-    counts = (program.start, 1), (program.step, outcome.steps), (program.epoch, epochs)
+    counts = (
+        (program.start, 1),
+        (program.step, outcome.steps),
+        (program.epoch, epochs),
+        (program.finish, 1),
+    )
     reveals: dict[tuple[str, int], int] = {}
     for operations, times in counts:
         for opened in opens(operations):

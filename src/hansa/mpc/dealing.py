@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa import errors
+from hansa.mpc.lowering import require_spu
 from hansa.mpc.program import Variable
 from hansa.mpc.setting import Setting, dealt_kind, is_public
 from hansa.mpc.shares import DTYPES, Share, component_digests, disagreements, new_salt
@@ -26,14 +27,8 @@ _SPU_TYPES = {"float32": "DT_F32", "int32": "DT_I32", "bool": "DT_I1"}
 
 def spu() -> ModuleType:
     """SPU's module. Raises `Misconfigured` where it is not installed."""
-    try:
-        spu_module = importlib.import_module("spu")
-    except ImportError as e:
-        raise errors.Misconfigured(
-            "scheme mpc needs SPU, which is not installed here",
-            hint="Under Python 3.11: pip install 'hansa[mpc]', or make setup-mpc in a clone.",
-        ) from e
-    return spu_module
+    require_spu()
+    return importlib.import_module("spu")
 
 
 def make_shares(
@@ -105,7 +100,7 @@ def public_share(
     """A public variable in the form in which a runtime holds it."""
     checked(array, variable)
     dealt = _io(setting).make_shares(np.ascontiguousarray(array), spu().Visibility.VIS_PUBLIC)
-    return Share(job, setting, rank, variable, f"Pub2k<{setting.spu_field}>", _content(dealt[rank]))
+    return Share(job, setting, rank, variable, f"Pub2k<{setting.field}>", _content(dealt[rank]))
 
 
 def to_spu(share: Share) -> Any:
@@ -139,7 +134,7 @@ def runtime_config(setting: Setting) -> Any:
     module = spu()
     protocol, field = (
         module.parse_protocol_kind(setting.spu_protocol),
-        module.parse_field_type(setting.spu_field),
+        module.parse_field_type(setting.field),
     )
     return module.RuntimeConfig(protocol, field)
 

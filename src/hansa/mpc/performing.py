@@ -42,7 +42,8 @@ class Performer:
         for operation in operations:
             match operation:
                 case Feed(variable):
-                    await self._runtime.feed(variable, _fits(feeds[variable.name], variable))
+                    self.plain[variable.name] = _fits(feeds[variable.name], variable)
+                    await self._runtime.feed(variable, self.plain[variable.name])
                 case Run(name):
                     self._count(name, await self._runtime.run(name))
                 case Open(variable, to):

@@ -3,11 +3,11 @@
     own = certificates.own_identity(home, job)     # its certificate's digest goes to the ledger
     places = (Place(host, meeting, link, certificate), ...)          # of all parties, checked against the ledger
     party = Party(job, rank, Setting(), places, own, checkpoints.own_key(home), home)
-    trained = train(party, program, Start(shares, public, plain, feeds, functions), report)
+    trained = train(party, program, Start(shares, first, feeds, functions), report)
 
-`shares` are what owners dealt to this party (`shares.read_share`; rows of several owners are put together by the
-program or by `shares.joined`). `trained.outputs` are this party's shares of the parameters, for the owners, who call
-`dealing.reconstruct`; `shares.component_digests` of them are what parties record and others compare.
+`shares` are what owners dealt to this party (`dealing.make_shares`, `shares.read_share`). `trained.outputs` are this
+party's shares of the parameters, for the owners, who call `dealing.reconstruct`; `shares.component_digests` of them
+are what parties record and others compare.
 
 Each attempt has a child process with SPU's runtime (`child`), a meeting of the parties (`meeting`), a link with
 mutual TLS (`places`, `certificates`), and begins at the last checkpoint that all hold (`checkpoints`).
@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hansa import encoding, errors
 from hansa.mpc.certificates import Identity, bundle
@@ -69,14 +71,13 @@ class Party:
 class Start:
     """What a training begins with at one party.
 
-    shares: of the program's inputs, and of first values of its state that owners dealt, by name. public: first values
-    of shared state that everybody knows. plain: first values of state that is plain here. feeds: public variables of
-    a step, counted from 0; the same at every party and whenever it is asked. functions: of `Compute`s here.
+    shares: of the program's inputs, by name. first: first values of its state, which everybody knows
+    (`schedule.initial`); zero where none is named. feeds: public variables of a step, counted from 0; the same at
+    every party and whenever it is asked (`schedule.feeds`). functions: of `Compute`s (`lowering.functions`).
     """
 
     shares: Mapping[str, Share]
-    public: Mapping[str, Array]
-    plain: Mapping[str, Array]
+    first: Mapping[str, Array]
     feeds: Callable[[int], Mapping[str, Array]]
     functions: Mapping[str, Function]
 
@@ -101,14 +102,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a party has at the end: steps and attempts made, its shares of the outputs, those outputs that are plain
-    here, and what all cost it since this process began, by executable or variable (see `traffic.by_layer`).
+    """What a party has at the end: steps and attempts made, its shares of the outputs, and what all cost it since
+    this process began, by executable or variable (see `traffic.by_layer`).
     """
 
     steps: int
     attempts: int
     outputs: Mapping[str, Share]
-    plain: Mapping[str, Array]
     costs: Mapping[str, Cost]
 
 
@@ -138,8 +138,7 @@ def _check(party: Party, program: Program, start: Start) -> None:
             f"the certificate recorded for party {party.rank} is not the one in its home folder",
             hint="Use the home folder that the party registered with, and its own rank.",
         )
-    plain = {v.name for v in program.plain_state.get(party.rank, ())}
-    missing = {v.name for v in program.inputs} - start.shares.keys() | plain - start.plain.keys()
+    missing = {v.name for v in program.inputs} - start.shares.keys()
     if missing:
         raise errors.Misconfigured(
             f"nothing to begin with: {', '.join(sorted(missing))}", hint="An owner has to share it first."
@@ -162,8 +161,6 @@ class _Session:
             rank=party.rank,
             setting=party.setting,
         )
-        elsewhere = {v.name for variables in program.plain_state.values() for v in variables}
-        self._shared = [v for v in program.state if v.name not in elsewhere]
         self._plain = program.plain_state.get(party.rank, ())
         self._costs: dict[str, Cost] = {}
         self._attempt = self._done = 0
@@ -190,6 +187,10 @@ class _Session:
                             f"given up after {FUTILE} attempts at step {reached}: {e}", hint=e.hint
                         ) from e
                     self._report.notice(f"{e}. {e.hint}")
+                except Exception as e:
+                    # A fault of this program; the others need not wait for what does not come back.
+                    await meeting.abandon(errors.HansaError(f"party {party.rank} failed: {type(e).__name__}"))
+                    raise
         finally:
             await meeting.close()
 
@@ -221,8 +222,10 @@ class _Session:
     async def _worked(self, runtime: Runtime, meeting: Meeting, agreed: Agreement) -> Trained:
         held = None
         if agreed.step:
-            held = self._kept.load(agreed.step, {v.name: v for v in self._program.state})
-        if held is None or (agreed.step < self._total and not held.stopped):
+            program = self._program
+            variables = {v.name: v for v in (*program.state, *self._plain, *program.outputs)}
+            held = self._kept.load(agreed.step, variables)
+        if held is None or not held.last:
             await self._linked(runtime, meeting, agreed)
             held = await self._steps(runtime, agreed, held)
             with suppress(errors.Unavailable):  # all is done here, and held; a peer may be gone already
@@ -232,8 +235,7 @@ class _Session:
         return Trained(
             held.step,
             agreed.attempt,
-            {name: held.shares[name] for name in names if name in held.shares},
-            {name: held.plain[name] for name in names if name in held.plain},
+            {name: held.shares[name] for name in names},
             self._costs,
         )
 
@@ -250,14 +252,16 @@ class _Session:
 
     async def _steps(self, runtime: Runtime, agreed: Agreement, held: Checkpoint | None) -> Checkpoint:
         program, start = self._program, self._start
-        performer = Performer(self._party.rank, runtime, start.functions, start.plain, self._costs)
+        known = (*program.state, *self._plain)
+        first = {v.name: start.first.get(v.name, np.zeros(v.shape, v.dtype)) for v in known}
+        plain = {v.name: first[v.name] for v in self._plain}
+        performer = Performer(self._party.rank, runtime, start.functions, plain, self._costs)
         for name, executable in program.executables.items():
             await runtime.load(name, executable)
         for share in start.shares.values():
             await runtime.put(share)
-        for variable in self._shared:
-            if variable.name in start.public:
-                await runtime.feed(variable, start.public[variable.name])
+        for variable in program.state:
+            await runtime.feed(variable, first[variable.name])
         await performer.perform(program.start, start.feeds(0))
         if held is not None:
             for share in held.shares.values():
@@ -266,9 +270,12 @@ class _Session:
         for step in range(agreed.step, self._total):
             stopped = await self._step(performer, step)
             self._done = step + 1
-            if stopped or self._done == self._total or self._done % self._party.every == 0:
-                held = await self._saved(runtime, performer, stopped)
-            if stopped:
+            last = stopped or self._done == self._total
+            if last:
+                await performer.perform(program.finish, self._start.feeds(step))
+            if last or self._done % self._party.every == 0:
+                held = await self._saved(runtime, performer, last)
+            if last:
                 break
         assert held is not None
         return held
@@ -286,11 +293,12 @@ class _Session:
         self._report.progress(Progress(self._attempt, epoch, step + 1, cost))
         return stopped
 
-    async def _saved(self, runtime: Runtime, performer: Performer, stopped: bool) -> Checkpoint:
+    async def _saved(self, runtime: Runtime, performer: Performer, last: bool) -> Checkpoint:
         # When all are here, all have written the checkpoint before: of two each, one is common.
         await runtime.barrier()
         plain = {v.name: performer.plain[v.name] for v in self._plain}
-        found = Checkpoint(self._done, await runtime.get(self._shared), plain, stopped)
+        shared = {v.name: v for v in (*self._program.state, *(self._program.outputs if last else ()))}
+        found = Checkpoint(self._done, await runtime.get(list(shared.values())), plain, last)
         await asyncio.to_thread(self._kept.save, found)
         return found
 

@@ -6,12 +6,7 @@ import re
 from dataclasses import dataclass
 
 from hansa import errors
-
-PARTIES = {"aby3": 3, "cheetah": 2, "semi2k-for-tests": 2}
-"""Computing parties a protocol. The triples of SEMI2K come from its first party here: not safe, for tests alone."""
-
-FIELDS = {"fm64": 8, "fm128": 16}
-"""Bytes of a ring element."""
+from hansa.mpc.network import FIELDS, PARTIES
 
 _KIND = re.compile(r"(aby3|cheetah|semi2k)\.(AShr|BShr)<(?:FM(64|128)|PT_U(8|16|32|64|128))(?:,(\d{1,3}))?>")
 _PUBLIC = re.compile(r"Pub2k<FM(64|128)>")
@@ -19,10 +14,10 @@ _PUBLIC = re.compile(r"Pub2k<FM(64|128)>")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A protocol of `PARTIES` and a ring of `FIELDS`."""
+    """A protocol of `network.PARTIES` and a ring of `network.FIELDS`, as a training script names them."""
 
-    protocol: str = "aby3"
-    field: str = "fm64"
+    protocol: str = "ABY3"
+    field: str = "FM64"
 
     @property
     def parties(self) -> int:
@@ -32,33 +27,29 @@ class Setting:
     @property
     def spu_protocol(self) -> str:
         """SPU's name of the protocol."""
-        return self.protocol.removesuffix("-for-tests").upper()
-
-    @property
-    def spu_field(self) -> str:
-        """SPU's name of the ring."""
-        return self.field.upper()
+        return self.protocol.removesuffix("_FOR_TESTS")
 
     @property
     def copies(self) -> int:
         """Components of a value that one party holds: two of three under ABY3, else one."""
-        return 2 if self.protocol == "aby3" else 1
+        return 2 if self.protocol == "ABY3" else 1
 
 
 def setting(protocol: str, field: str) -> Setting:
-    """The setting that terms name. Raises `Misconfigured` for what is not offered."""
-    if protocol not in PARTIES:
-        raise errors.Misconfigured(f"no protocol {protocol!r}", hint=f"Choose from: {', '.join(PARTIES)}.")
-    if field not in FIELDS:
-        raise errors.Misconfigured(f"no ring {field!r}", hint=f"Choose from: {', '.join(FIELDS)}.")
+    """The setting that terms name. Raises `Misconfigured` for one that is not offered."""
+    if protocol not in PARTIES or field not in FIELDS:
+        raise errors.Misconfigured(
+            f"there is no protocol {protocol[:40]!r} over {field[:40]!r}",
+            hint=f"Choose from {', '.join(PARTIES)}, and {' or '.join(FIELDS)}.",
+        )
     return Setting(protocol, field)
 
 
 def dealt_kind(where: Setting, dtype: str) -> str:
     """SPU's name of the kind of share that owners deal of a type."""
-    if where.protocol == "aby3" and dtype == "bool":
+    if where.protocol == "ABY3" and dtype == "bool":
         return "aby3.BShr<PT_U8,1>"
-    return f"{where.spu_protocol.lower()}.AShr<{where.spu_field}>"
+    return f"{where.spu_protocol.lower()}.AShr<{where.field}>"
 
 
 def value_bytes(where: Setting, kind: str) -> int:
@@ -66,7 +57,7 @@ def value_bytes(where: Setting, kind: str) -> int:
 
     Raises `Untrusted` for a kind that this setting does not know.
     """
-    ring = where.spu_field.removeprefix("FM")
+    ring = where.field.removeprefix("FM")
     public = _PUBLIC.fullmatch(kind)
     if public and public[1] == ring:
         return int(ring) // 8

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -129,25 +129,6 @@ def _bad(data: bytes, whose: str, variable: Variable, why: str) -> errors.Untrus
         hint=f"{whose.capitalize()} must share it anew, or a new job must go on without.",
         digest=encoding.digest(data),
     )
-
-
-def joined(name: str, parts: Sequence[Share], axis: int = 0) -> Share:
-    """Shares of one party, one behind the other along an axis, as a share of the joined array. Nothing is sent.
-
-    Raises `Misconfigured` when they are of different parties, jobs, kinds, types or other lengths.
-    """
-    first = parts[0]
-    arrays = [_values(part) for part in parts]
-    rest = {a.shape[:axis] + a.shape[axis + 1 :] for a in arrays}
-    same = {(p.job, p.setting, p.rank, p.kind, p.variable.dtype) for p in parts}
-    if len(same) != 1 or len(rest) != 1:
-        raise errors.Misconfigured(
-            f"the parts of {name} do not fit together: {[p.variable.shape for p in parts]}",
-            hint="All owners must share the same columns, or the same rows.",
-        )
-    whole = np.ascontiguousarray(np.concatenate(arrays, axis))
-    variable = Variable(name, whole.shape[:-1], first.variable.dtype)
-    return replace(first, variable=variable, content=whole.tobytes(), salt=b"")
 
 
 def renamed(share: Share, name: str) -> Share:
