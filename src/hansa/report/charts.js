@@ -108,7 +108,7 @@ function participation(run, width, chosenRound, choose) {
   if (!rounds.length) return empty("No round has begun yet.");
   const dense = members.length > 30;
   const [left, top] = [dense ? 46 : 70, 30];
-  const wide = Math.max(3, Math.min(26, (width - left - 8) / rounds.length));
+  const wide = Math.min(26, (width - left - 8) / rounds.length);
   const high = dense ? 9 : 22;
   const sets = rounds.map((r) => ({ in: new Set(r.selected), sent: new Set(r.committed), led: r.leaders.at(-1), tried: new Set(r.leaders) }));
   const state = (m, k) => {
@@ -135,14 +135,14 @@ function participation(run, width, chosenRound, choose) {
     const row = members.findIndex((p) => p.id === sets[k].led);
     return row < 0 ? [] : [s("circle", { class: "leader", cx: left + (k + 0.5) * wide, cy: top + (row + 0.5) * high, r: Math.min(wide, high) / 4.2 })];
   });
-  const each = dense ? Math.ceil(14 / high) : 1;
+  const each = Math.ceil(15 / high);
   const names = members.map((p, m) => (m % each ? null : s("text", { class: p.hostile ? "name hostile" : "name", x: left - 8, y: top + (m + 0.5) * high + 4, "text-anchor": "end" },
     clipped(p.name, dense ? 6 : 9))));
   const every = Math.max(1, Math.ceil(26 / wide));
-  const marks = rounds.map((r, k) => ((r.number - 1) % every && r.number !== chosenRound ? null :
+  const place = rounds.findIndex((r) => r.number === chosenRound);
+  const marks = rounds.map((r, k) => (k !== place && (k % every || Math.abs(k - place) < every) ? null :
     s("text", { class: r.number === chosenRound ? "axis here" : "axis", x: left + (k + 0.5) * wide, y: top - 9, "text-anchor": "middle" }, String(r.number))));
-  const at = rounds.findIndex((r) => r.number === chosenRound);
-  const here = at >= 0 && s("rect", { class: "here", x: left + at * wide, y: top - 3, width: wide, height: members.length * high + 6, rx: 3 });
+  const here = place >= 0 && s("rect", { class: "here", x: left + place * wide, y: top - 3, width: wide, height: members.length * high + 6, rx: 3 });
   const height = top + members.length * high + 8;
   return h("div", null, drawing(width, height, "Who was selected, who was left out, who led", marks, names, grid, leaders, here),
     h("ul", { class: "key" }, [["selected", "in the model"], ["left-out", "left out"], ["absent", "sent nothing"]].map(([css, text]) =>
@@ -161,7 +161,7 @@ function matrix(run, round, width) {
   const name = (id) => nameOf(run, id);
   const selected = new Set(round.selected);
   const [left, top] = [rows.length > 40 ? 46 : 70, 62];
-  const size = Math.max(5, Math.min(44, (Math.min(width, 760) - left - 8) / targets.length));
+  const size = Math.min(44, (Math.min(width, 760) - left - 8) / targets.length);
   const high = Math.min(size, rows.length > 40 ? size : 34);
   // Logarithmic: a hostile update is a hundred times as bad as an honest one is good.
   const level = (v) => Math.sign(v) * Math.round((4 * Math.log1p(Math.abs(v) / middle)) / Math.log1p(most / middle));
@@ -184,23 +184,24 @@ function matrix(run, round, width) {
     },
   });
   const turn = size < 30;
-  const every = Math.max(1, Math.ceil(11 / size));
+  const every = Math.max(1, Math.ceil(15 / size));
   const heads = targets.map((id, c) => (c % every ? null : s("text", {
     class: selected.has(id) ? "name" : "name out", "text-anchor": turn ? "start" : "middle",
-    transform: `translate(${left + (c + 0.5) * size + (turn ? 4 : 0)} ${top - 8})${turn ? " rotate(-60)" : ""}`,
-  }, clipped(name(id), 6))));
-  const everyRow = Math.max(1, Math.ceil(11 / high));
+    transform: `translate(${left + (c + 0.5) * size + (turn ? 4 : 0)} ${top - 8})${turn ? " rotate(-90)" : ""}`,
+  }, clipped(name(id), turn ? 5 : 6))));
+  const everyRow = Math.max(1, Math.ceil(14 / high));
   const sides = rows.map((row, r) => (r % everyRow ? null :
     s("text", { class: "name", x: left - 8, y: top + (r + 0.5) * high + 4, "text-anchor": "end" }, clipped(name(row.evaluator), 8))));
-  const outs = targets.map((id, c) => (selected.has(id) || !round.selected.length ? null : s("text", {
-    class: "out-mark", x: left + (c + 0.5) * size, y: top + rows.length * high + 13, "text-anchor": "middle" }, size > 20 ? "left out" : "×")));
+  const outs = targets.map((id, c) => (selected.has(id) || !round.selected.length ? null : s("rect", {
+    class: "out-mark", x: left + c * size + size * 0.2, y: top + rows.length * high + 4, width: size * 0.6, height: 3 })));
   const scale = [-4, -3, -2, -1, 0, 1, 2, 3, 4].map((q, k) => s("rect", { class: `q${q}`, x: k * 18, y: 2, width: 17, height: 12 }));
   const limit = most.toPrecision(2);
   return h("div", null,
     drawing(width, top + rows.length * high + 20, `Evaluation matrix of round ${round.number}`,
-      s("text", { class: "axis", x: left, y: 14 }, "whose update →"), s("text", { class: "axis", x: 0, y: top - 8 }, "evaluator ↓"), heads, sides, grid, outs),
+      s("text", { class: "axis", x: 0, y: 12 }, "evaluator ↓   whose update →"), heads, sides, grid, outs),
     h("ul", { class: "key" }, h("li", null, "worse", s("svg", { width: 162, height: 16, "aria-label": `logarithmic, from ${limit} worse to ${limit} better`, role: "img" }, scale), "better"),
-      h("li", null, `logarithmic; the darkest of this round is ${limit}`)));
+      h("li", null, `logarithmic; the strongest of this round is ${limit}`),
+      h("li", null, s("svg", { width: 16, height: 8, "aria-hidden": "true" }, s("rect", { class: "out-mark", x: 1, y: 3, width: 14, height: 3 })), "left out")));
 }
 
 function matrixAbsent(run, round) {

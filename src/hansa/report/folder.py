@@ -116,19 +116,29 @@ class RunFacts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._record = read_run_record(folder)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._record = read_run_record(self.folder)
         self._rpc = _Reopened()
         self._chronicle, self._spending, self._clocks = Chronicle(), Spending(), Clocks()
-        self._blobs = _Blobs(folder / "store")
+        self._blobs = _Blobs(self.folder / "store")
         self._fold = Fold(self._rpc, self._record.deployment)
         self._fold.observe(self._chronicle)
 
     def read(self) -> Facts:
-        """How the run stands now. Raises `Unavailable`, `Untrusted`."""
-        record, chronicle = self._record, self._chronicle
+        """How the run stands now; another run may have taken the folder. Raises `Unavailable`, `Untrusted`."""
         with snapshot(self.folder) as chain:
             self._rpc.chain = chain
+            if read_run_record(self.folder) != self._record or chain.height < self._spending.block:
+                self._begin()
+                self._rpc.chain = chain
+            record, chronicle = self._record, self._chronicle
             view = self._fold.view(lambda: chain.time)
+            while self._fold.turns:
+                self._begin()
+                self._rpc.chain, chronicle = chain, self._chronicle
+                view = self._fold.view(lambda: chain.time)
             self._spending.read(chain, view.block, chronicle)
             clock = self._clocks.read(chain, {block for block, _, _ in chronicle.entered})
             start = chain.genesis.timestamp
