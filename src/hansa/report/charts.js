@@ -13,7 +13,7 @@ const values = (points) => points.map(([, v]) => v).filter((v) => v !== null);
 /** Lines over rounds: each {name, css, points: [[round, value]]}. Values far off are drawn at the edge, and said. */
 function metricChart(series, metric, width) {
   const narrow = width < 560;
-  const [left, right, top, bottom] = [46, narrow ? 12 : 218, 14, 44];
+  const [left, right, top, bottom] = [46, narrow ? 12 : 218, 14, 28];
   const height = narrow ? 260 : 340;
   const shown = series.filter((line) => values(line.points).length);
   if (!shown.length) return empty("No round has been measured yet.");
@@ -44,7 +44,7 @@ function metricChart(series, metric, width) {
         s("tspan", { class: "value" }, metricText(metric, end)), s("tspan", { dx: 7 }, line.name)));
   });
   const chart = drawing(width, height, `${metric} by round`, grid, rounds,
-    s("text", { class: "axis", x: left + 8, y: height - 6, "text-anchor": "middle" }, "round"), marks.reverse());
+    s("text", { class: "axis", x: left - 8, y: height - bottom + 20, "text-anchor": "end" }, "round"), marks.reverse());
   const key = narrow && h("ul", { class: "key" }, shown.map((line, k) => h("li", { class: line.css },
     s("svg", { class: `line ${line.css}`, width: 26, height: 10, "aria-hidden": "true" }, s("path", { class: "trace", d: "M1 5H25" })),
     h("b", null, metricText(metric, ends[k][1])), ` ${line.name}`)));
@@ -239,10 +239,12 @@ function timeline(run, width, chosenRound, choose) {
       s("rect", { class: `phase p${PHASES.indexOf(p)}`, x: 1, y: 1, width: 12, height: 12 })), `${p} ${PHASE_WORDS[p]}`))));
 }
 
-/** Bars of one measure by phase; with several runs one bar a run. */
-function bars(runs, measure, text, width) {
+/** Bars of one measure by phase; with several runs one bar a run, for one of its rounds. */
+function bars(runs, whole, text, width) {
+  const share = (run, phase) => (runs.length > 1 && phase !== "set-up" ? Math.max(1, run.rounds.length) : 1);
+  const measure = (run, cost) => { const v = whole(cost); return v === null ? null : v / share(run, cost.phase); };
   const phases = ["set-up", ...PHASES].filter((p) => runs.some((run) => run.costs.some((c) => c.phase === p)));
-  const amount = (run, phase) => { const c = run.costs.find((cost) => cost.phase === phase); return c ? measure(c) : null; };
+  const amount = (run, phase) => { const c = run.costs.find((cost) => cost.phase === phase); return c ? measure(run, c) : null; };
   const most = Math.max(...runs.flatMap((run) => phases.map((p) => amount(run, p) || 0)));
   if (!most) return empty("Not measured.");
   const [left, right] = [92, 84];
@@ -258,7 +260,8 @@ function bars(runs, measure, text, width) {
         [runs.length > 1 ? run.label : p, runs.length > 1 ? p : PHASE_WORDS[p], v === null ? "not measured" : text(v)]),
       runs.length === 1 && s("text", { class: "axis", x: x(v || 0) + 7, y: y + high / 2 + 4 }, v === null ? "–" : text(v))];
     })]);
-  return drawing(width, phases.length * block + 4, "Amounts by phase", marks);
+  const key = runs.length > 1 && h("ul", { class: "key" }, runs.map((run, n) => h("li", null, h("span", { class: `swatch c${n % 6}` }, run.label))));
+  return h("div", null, drawing(width, phases.length * block + 4, "Amounts by phase", marks), key);
 }
 
 const LANES = ["on its owner's machine", "store and chain operators", "other organisations"];

@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from hansa import encoding, errors, runfolder
+from hansa.audit.case import Keys
 from hansa.audit.report import Report
 from hansa.ledger.embedded import Chain, read_journal
 from hansa.ledger.evm import Fold
+from hansa.ports import Scheme
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol.history import names_of
+from hansa.records import Limits, Terms
 from hansa.report.chronicle import Chronicle, Clocks, Spending
 from hansa.report.evidence import VERDICTS
 from hansa.report.facts import Audited, Check, Facts, Row
@@ -66,9 +69,11 @@ class _Blobs:
     """Sizes and rows of blobs of the folder's store, each looked at once. None: it is not there."""
 
     store: Path
+    scheme: Scheme | None
     sizes: dict[bytes, int] = field(default_factory=dict)
     rows: dict[bytes, Row] = field(default_factory=dict)
     sealed: dict[bytes, bytes] = field(default_factory=dict)
+    attached: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
 
     def size(self, digest: bytes) -> int:
         """Bytes of a blob, 0 where it is not."""
@@ -80,6 +85,16 @@ class _Blobs:
                 return 0
             self.sizes[digest] = found
         return self.sizes[digest]
+
+    def whole(self, digest: bytes) -> int:
+        """Bytes of what a member sealed, with its attachments; those of a large blob are small, and not looked for."""
+        if digest not in self.attached:
+            data = self._small(digest)
+            if data is None or self.scheme is None:
+                return self.size(digest)
+            with suppress(errors.Untrusted):
+                self.attached[digest] = self.scheme.references(data)
+        return self.size(digest) + sum(self.size(d) for d in self.attached.get(digest, ()))
 
     def row(self, evaluator: int, digest: bytes) -> Row | None:
         """A row of the matrix, if it is one."""
@@ -99,7 +114,7 @@ class _Blobs:
                 return 0
             with suppress(errors.Untrusted):
                 self.sealed[evidence] = ckpt.sealed_digest(data)
-        return self.size(evidence) + self.size(self.sealed.get(evidence, b""))
+        return self.size(evidence) + self.whole(self.sealed.get(evidence, b""))
 
     def _small(self, digest: bytes) -> bytes | None:
         path = self.store / parts.blob_key(digest)
@@ -122,7 +137,7 @@ class RunFacts:
         self._record = read_run_record(self.folder)
         self._rpc = _Reopened()
         self._chronicle, self._spending, self._clocks = Chronicle(), Spending(), Clocks()
-        self._blobs = _Blobs(self.folder / "store")
+        self._blobs = _Blobs(self.folder / "store", _nobody(self._record.terms))
         self._fold = Fold(self._rpc, self._record.deployment)
         self._fold.observe(self._chronicle)
 
@@ -174,7 +189,7 @@ class RunFacts:
     def _volumes(self) -> tuple[Volume, Volume, Volume]:
         updates = [d for of_round in self._chronicle.updates.values() for d in of_round.values()]
         rows = [d for of_round in self._chronicle.ballots.values() for d in of_round.values()]
-        sizes = [[self._blobs.size(d) for d in digests] for digests in (updates, rows)]
+        sizes = [[self._blobs.whole(d) for d in updates], [self._blobs.size(d) for d in rows]]
         sizes.append([self._blobs.model(d) for d in self._chronicle.evidence.values()])
         return tuple(Volume(sum(s > 0 for s in of_kind), sum(of_kind)) for of_kind in sizes)  # type: ignore[return-value]
 
@@ -200,6 +215,14 @@ class RunFacts:
         if shown < held:
             return (f"The evaluation matrix is shown for {shown} of {held} rounds, to keep this file small.",)
         return ()
+
+
+def _nobody(terms: Terms) -> Scheme | None:
+    """The scheme in the hands of nobody; None where an extra lacks that it needs."""
+    try:
+        return Keys(terms, {}, Limits()).nobody()
+    except errors.Misconfigured:
+        return None
 
 
 def read_run_record(folder: Path) -> runfolder.RunRecord:

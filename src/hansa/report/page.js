@@ -168,12 +168,13 @@ function costsPanel() {
   const rounds = () => Math.max(1, run().rounds.length);
   const people = () => Math.max(1, run().parties.filter(member).length);
   const steady = () => run().costs.filter((c) => c.phase !== "set-up").reduce((sum, c) => sum + (c.gas || 0), 0);
+  const each = several() ? "A round of each run; set-up once. " : "";
   return [
-    figure("Gas by phase", () => (run().costs.some((c) => c.gas) ? `${several() ? `${run().label}: ` : ""}${number.format(Math.round(steady() / rounds() / people()))} a member and round, without set-up.` : ""),
+    figure("Gas by phase", () => each + (run().costs.some((c) => c.gas) ? `${several() ? `${run().label}: ` : ""}${number.format(Math.round(steady() / rounds() / people()))} a member and round, without set-up.` : ""),
       (w) => bars(runs(), (c) => c.gas, (v) => compact.format(v), w)),
-    figure("Bytes by phase", "Calls on the chain, and updates, evaluators' rows and models in the store.",
+    figure("Bytes by phase", `${each}Calls on the chain, and updates, evaluators' rows and models in the store; messages and openings there are not counted.`,
       (w) => bars(runs(), (c) => (c.chain_bytes === null ? null : c.chain_bytes + (c.store_bytes || 0)), bytesText, w)),
-    figure("Seconds by phase", () => (runs().some((r) => r.costs.some((c) => c.seconds !== null)) ? "Of this machine's clock, all members together." : "By the chain's clock: this machine's was not taken."),
+    figure("Seconds by phase", () => (runs().some((r) => r.costs.some((c) => c.seconds !== null)) ? `${each}Of this machine's clock, all members together.` : "By the chain's clock: this machine's was not taken."),
       (w) => bars(runs(), (c) => (runs().some((r) => r.costs.some((x) => x.seconds !== null)) ? c.seconds : c.chain_seconds), secondsText, w)),
     figure("Numbers", "", () => h("div", null, table(["phase", "#gas", "#bytes on the chain", "#bytes in the store", "#seconds", "#chain's seconds"],
       run().costs.map((c) => [c.phase, c.gas === null ? "" : number.format(c.gas), c.chain_bytes === null ? "" : number.format(c.chain_bytes),
