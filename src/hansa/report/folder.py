@@ -13,7 +13,6 @@ import fcntl
 import json
 import math
 import os
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from typing import Any
 from hansa import encoding, errors, runfolder
 from hansa.audit.case import Keys
 from hansa.audit.report import Report
-from hansa.ledger.embedded import Chain, read_journal
+from hansa.ledger.embedded import Chain, looked_at
 from hansa.ledger.evm import Fold
 from hansa.ports import Scheme
 from hansa.protocol import checkpoint as ckpt
@@ -247,13 +246,7 @@ def snapshot(folder: Path) -> Iterator[Chain]:
     path = folder / CHAIN
     if not path.exists():
         raise errors.Unavailable(f"the run in {folder} has no chain yet", hint="Go on with it by --resume.")
-    genesis, _ = read_journal(path)
-    try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        database.execute("begin")
-    except sqlite3.Error as e:
-        raise errors.Unavailable(f"cannot read {path}: {e}", hint="Check the file and its rights.") from e
-    with Chain(database, genesis) as chain:
+    with looked_at(path) as chain:
         yield chain
 
 
