@@ -10,7 +10,7 @@ BIN_MPC := $(VENV_MPC)/bin
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup setup-mpc test-mpc run cluster test docs lint bench chaos processes kill attestation-flips contract clean
+.PHONY: help setup setup-mpc test-mpc run cluster test docs lint chromium bench chaos processes kill attestation-flips contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
