@@ -10,7 +10,7 @@ BIN_MPC := $(VENV_MPC)/bin
 
 export HANSA_ANVIL := $(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup setup-mpc test-mpc run cluster test docs lint bench chaos processes kill attestation-flips contract clean
+.PHONY: help setup setup-mpc test-mpc run cluster test docs lint chromium bench chaos processes kill attestation-flips contract clean
 
 help:
 	@echo "make run     set up, then train digits among eight members, two of them hostile, and audit it"
@@ -19,6 +19,7 @@ help:
 	@echo "make setup-mpc  an environment for scheme mpc: SPU on Python 3.11; make test-mpc runs its tests"
 	@echo "make docs    the pages as a site, in build/site; needs no network to be read"
 	@echo "make lint    format check, linter, types, import contracts"
+	@echo "make chromium  install Debian's Chromium by apt, for tests of the report's page"
 	@echo "make bench   benchmarks (minutes)"
 	@echo "make chaos   real nodes under seeded faults, SEEDS=1000"
 	@echo "make processes  real processes under faults, REPEAT=20"
@@ -68,6 +69,13 @@ test-mpc: setup-mpc node_modules/.ready
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "build/site/index.html"
+
+# Tests of the report's page need a browser; where there is none and none can be installed, they skip and say so.
+chromium:
+	@if test -x /usr/bin/chromium; then :; \
+	elif command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "Chromium is not installed, and only root can install it by apt: tests of the page will be skipped"; fi
 
 lint: setup
 	$(BIN)/ruff format --check

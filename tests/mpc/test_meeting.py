@@ -134,6 +134,16 @@ def test_a_party_that_would_do_something_else_ends_it_for_all(
     )
 
 
+@pytest.mark.parametrize(
+    "hello", [replace(HELLO, attempt=2**32), replace(HELLO, held=(-1,)), replace(HELLO, held=(3,) * 99)]
+)
+def test_a_hello_out_of_all_proportion_is_no_hello(parties: list[Party], hello: Hello) -> None:
+    hasty = [replace(p, timeout=1, patience=1.5) for p in parties]
+    found = meet(hasty, [agreeing(), agreeing(), agreeing(hello)])
+    assert isinstance(found[0], GivenUp)
+    assert "party 2 did not come" in str(found[0])
+
+
 def test_a_party_that_leaves_or_falls_silent_is_lost_to_all(parties: list[Party]) -> None:
     async def stays(meeting: Meeting) -> None:
         await meeting.agree(HELLO)

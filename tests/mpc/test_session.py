@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,25 @@ def test_a_party_killed_whole_and_one_frozen_come_back(parties: list[Party], reg
         return train(parties[1], regression, tiny.start(parties[1], shares), Report(notice=noticed.put))
 
     check(at_once(parties, lambda p: (host, looks_on, frozen)[p.rank]()))
+
+
+def test_nobody_gets_into_a_link_that_stands(parties: list[Party], regression: Program) -> None:
+    """SPU's server takes plain connections too: when training begins its port takes none, even from a peer."""
+    answers: list[str] = []
+
+    def told(party: Party, progress: Progress) -> None:
+        if party.rank == 0 and progress.done == 1:
+            for place in party.places:
+                with socket.socket() as caller:
+                    caller.settimeout(0.1)
+                    try:
+                        caller.connect((place.host, place.link))
+                        answers.append("connected")
+                    except TimeoutError:
+                        answers.append("dropped")
+
+    check(trained(parties, regression, told))
+    assert answers == ["dropped"] * 3
 
 
 def test_an_opened_value_that_a_party_alters_is_not_used(

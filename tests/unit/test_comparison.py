@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -195,6 +196,25 @@ def test_rows_sum_up_and_count_what_failed() -> None:
     assert next(r for r in rows if r.attack == "none").change is None
 
 
+def test_an_interrupted_sweep_writes_what_there_is(tmp_path: Path, monkeypatch, capsys) -> None:
+    def interrupt(folder: Path, p: Sweep, _: int):
+        first = cells(p)[0]
+        (folder / "cells" / first.file).write_text(json.dumps(record(first, 0.75)))
+        yield first, record(first, 0.75)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "run", interrupt)
+    words = ["--presets", "B", "--attacks", "lie", "--seeds", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["hansa", "compare", str(DIGITS), *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    said = capsys.readouterr()
+    assert "nothing is lost" in said.err
+    assert said.out == ""
+    assert "| none | 75.0 |" in (tmp_path / "out" / "systems.md").read_text()
+
+
 def test_tables_say_it_all() -> None:
     p, records, rows = made_rows()
     lines = list(csv.DictReader(io.StringIO(results.cells_csv(records.values()))))
@@ -205,6 +225,9 @@ def test_tables_say_it_all() -> None:
     assert float(flat[0]["accuracy_low"]) < 0.905 < float(flat[0]["accuracy_high"])
     text = results.markdown(p, rows)
     assert "| sign-flip:5 | 80.0 (1 failed) | 80.0 ± 0.0 |" in text
+    assert "| sign-flip:5 | 25 / 25 |" in text
+    assert "| backdoor success | 50.0 ± 0.0 | 50.0 ± 0.0 |" in text
+    assert "| CPU seconds a run | 2.0 |" in text
     assert results.to_json(p, rows)["rows"][0]["system"] == "B"
 
 

@@ -19,8 +19,8 @@ from tests import ticker
 
 from hansa import errors
 from hansa.crypto import signatures
-from hansa.ledger import transactions
-from hansa.ledger.embedded import Chain, Genesis, Replay, open_chain, read_journal, replay
+from hansa.ledger import embedded, transactions
+from hansa.ledger.embedded import Chain, Genesis, Replay, looked_at, open_chain, read_journal, replay
 from hansa.ledger.rpc import Fault, hexed, quantity
 from hansa.ledger.transactions import Call, Fee
 
@@ -271,6 +271,48 @@ def test_two_writers_do_not_fork_the_chain(tmp_path: Path) -> None:
             two.mine([])
         assert one.height == 1
         assert two.height == 0
+
+
+@pytest.mark.parametrize("reads", [1, 99])
+def test_a_checkpoint_waits_for_whoever_reads_the_file(
+    reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, waited, now = tmp_path / "chain.sqlite", [], [0.0]
+    with open_chain(path, GENESIS) as chain:
+        history(chain)
+        reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        reader.execute("select count(*) from journal").fetchone()
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            now[0] += 1.0
+            if len(waited) == reads:
+                reader.close()
+
+        monkeypatch.setattr(embedded.time, "sleep", sleep)
+        monkeypatch.setattr(embedded.time, "monotonic", lambda: now[0])
+        if reads > embedded.PATIENCE:
+            with pytest.raises(errors.Unavailable, match="locked") as caught:
+                chain.checkpoint()
+            assert "Nothing is lost" in caught.value.hint
+            reader.close()
+        else:
+            chain.checkpoint()
+            assert list(tmp_path.iterdir()) == [path]
+    assert waited
+
+
+def test_who_has_looked_at_a_chain_does_not_hold_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chain.sqlite"
+    with open_chain(path, GENESIS) as chain:
+        history(chain)
+        with looked_at(path) as seen:
+            assert seen.block(seen.height).header.hash == chain.block(chain.height).header.hash
+            assert seen.request("eth_getBlockByNumber", ("latest", True))
+        monkeypatch.setattr(embedded.time, "sleep", None)
+        chain.checkpoint()
 
 
 def test_a_checkpoint_leaves_one_file_without_free_pages(tmp_path: Path) -> None:

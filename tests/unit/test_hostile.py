@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from hansa.app import TrainTask, training_seed
 from hansa.attacks import parse
 from hansa.hostile import Collusion, HostileTrainer
 from hansa.protocol.checkpoint import difference
+from hansa.protocol.history import RoundStory
 from hansa.protocol.model import from_arrays
+from hansa.records import Outcome
+from hansa.simulation import Simulation
 
 SCALE = 16
 
@@ -92,3 +96,19 @@ def test_other_attacks_make_nobody_train(kind: str) -> None:
     trainer = Counting()
     sent(kind, trainer=trainer)
     assert [t.dataset for t in trainer.tasks] == ["m1/train"]
+
+
+def test_the_round_before_trained_from_the_last_final_model_before_it() -> None:
+    def story(round: int, outcome: Outcome | None) -> RoundStory:
+        return RoundStory(round, outcome=outcome, model=bytes([round]))
+
+    told = (story(1, Outcome.FINAL), story(2, Outcome.VOID), story(3, Outcome.FINAL), story(4, None))
+    trainer = SimpleNamespace(initial=lambda seed: {"w": np.array([float(seed)])})
+    simulation = SimpleNamespace(
+        story=told,
+        founding=SimpleNamespace(trainer=trainer, file=SimpleNamespace(initial_seed=9)),
+        joint_model=lambda digest: from_arrays({"w": np.array([digest[0]], np.float32)}, SCALE)[0],
+    )
+    found = [Simulation._before(simulation, round) for round in (1, 2, 3, 4)]
+    assert found[0] is None
+    assert [float(v["w"][0]) for v in found[1:]] == [9.0, 1.0, 1.0]

@@ -33,6 +33,7 @@ from hansa.cli import (
     sandbox,
     status,
     terms,
+    ui,
 )
 from hansa.cli.connection import configured
 from hansa.cli.console import show_error
@@ -80,6 +81,7 @@ def _root(
 
 app.command("run", short_help="Train with simulated members, end to end.")(run.run)
 app.command("status", short_help="Show where a run stands and whom it waits for.")(configured(status.status))
+app.command("ui", short_help="Serve the report of a run or a federation, live.")(configured(ui.ui))
 app.command("audit", short_help="Replay a run or a federation and check everything.")(configured(audit.audit))
 app.command("report", short_help="Show a run on one page, or several beside each other.")(reports.report)
 app.command("export", short_help="Write the current model as safetensors.")(configured(export.export))

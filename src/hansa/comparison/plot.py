@@ -33,6 +33,7 @@ def accuracy(plan: Sweep, rows: Sequence[Row]) -> str:
         "<title>Accuracy of each system under each attack</title>",
         f'<style>{STYLE}</style><rect class="back" width="{width}" height="{height}"/>',
         *_legend(systems, colours),
+        f'<text class="dim" x="12" y="{height - 12}">accuracy</text>',
     ]
     for percent in range(0, 101, 20):
         x = _x(percent / 100)

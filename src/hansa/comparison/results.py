@@ -135,44 +135,71 @@ def to_json(plan: Sweep, made: Sequence[Row]) -> dict[str, Any]:
 
 
 def markdown(plan: Sweep, made: Sequence[Row]) -> str:
-    """Tables for a page: accuracy by attack and system; then what else was measured."""
+    """Tables for a page: accuracy by attack and system; whose updates counted; the backdoor and what a run costs."""
     found = {(row.system, row.attack): row for row in made}
-    columns = [s for s in (*plan.systems, *REFERENCES) if any(row.system == s for row in made)]
-    text = [_heading(["accuracy, %", *(WORDS.get(s, s) for s in columns)])]
-    for attack in plan.attacks:
-        text.append(_line([attack, *(_percent(found.get((s, attack)), "accuracy") for s in columns)]))
-    text += [
-        "",
-        _heading(["attack", "system", "change", "backdoor", "accepted", "left out", "CPU s", "MB", "Mgas"]),
-    ]
-    text += [_line(_rest(row)) for row in made if row.system not in (POOLED, ALONE)]
+    every = [s for s in (*plan.systems, *REFERENCES) if any(row.system == s for row in made)]
+    systems = [s for s in every if s in plan.systems]
+    text = _table(
+        "accuracy, %", every, [[a, *(_accuracy(found.get((s, a))) for s in every)] for a in plan.attacks]
+    )
+    attacked = [a for a in plan.attacks if a != NONE]
+    shares = [[a, *(_shares(found.get((s, a))) for s in systems)] for a in attacked]
+    text += ["", *_table("hostile accepted / honest left out, %", systems, shares)]
+    costs = {s: _costs([row for row in made if row.system == s]) for s in systems}
+    tried = [s for s in every if s in (*systems, FEDAVG)]
+    backdoors = [[f"{a} success", *(_backdoor(found.get((s, a))) for s in tried)] for a in _backdoors(plan)]
+    names = ("CPU seconds a run", "MB in the store", "million gas")
+    sums = [[name, *(costs[s][k] if s in costs else "" for s in tried)] for k, name in enumerate(names)]
+    text += ["", *_table("mean", tried, [*backdoors, *sums])]
     text += ["", *(f"{name} was not run: {why}." for name, why in plan.skipped)]
     return "\n".join(text).rstrip("\n") + "\n"
 
 
-def _heading(names: Sequence[str]) -> str:
-    return _line(names) + "\n" + "|---" * len(names) + "|"
+def _table(corner: str, systems: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    heading = [corner, *(WORDS.get(s, s) for s in systems)]
+    return [_line(heading), "|---" * len(heading) + "|", *(_line(line) for line in lines)]
 
 
 def _line(values: Sequence[str]) -> str:
     return f"| {' | '.join(values)} |"
 
 
-def _percent(row: Row | None, field: str) -> str:
-    value: Interval | None = None if row is None else getattr(row, field)
-    if row is None or value is None:
+def _backdoors(plan: Sweep) -> list[str]:
+    return [a for a in plan.attacks if a.partition(":")[0] == "backdoor"]
+
+
+def _accuracy(row: Row | None) -> str:
+    if row is None:
         return ""
-    half = "" if value.half is None else f" ± {100 * value.half:.1f}"
-    lost = f" ({row.failed} failed)" if row.failed and field == "accuracy" else ""
-    return f"{100 * value.mean:.1f}{half}{lost}"
+    lost = f" ({row.failed} failed)" if row.failed else ""
+    return _percent(row.accuracy) + lost
 
 
-def _rest(row: Row) -> list[str]:
-    shares = ["" if v is None else f"{100 * v:.0f} %" for v in (row.accepted, row.left_out)]
-    sizes = [
-        "" if row.cpu_seconds is None else f"{row.cpu_seconds:.1f}",
-        "" if row.stored_bytes is None else f"{row.stored_bytes / 1e6:.1f}",
-        "" if row.gas is None else f"{row.gas / 1e6:.1f}",
-    ]
-    named = WORDS.get(row.system, row.system)
-    return [row.attack, named, _percent(row, "change"), _percent(row, "attack_success"), *shares, *sizes]
+def _backdoor(row: Row | None) -> str:
+    return "" if row is None else _percent(row.attack_success)
+
+
+def _percent(value: Interval | None) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value.mean:.1f}" + ("" if value.half is None else f" ± {100 * value.half:.1f}")
+
+
+def _shares(row: Row | None) -> str:
+    if row is None or row.accepted is None or row.left_out is None:
+        return ""
+    return f"{100 * row.accepted:.0f} / {100 * row.left_out:.0f}"
+
+
+def _costs(of: Sequence[Row]) -> tuple[str, str, str]:
+    """Mean CPU seconds, megabytes and million gas of all runs of a system."""
+
+    def mean(values: Iterable[float | None], unit: float) -> str:
+        found = interval([value for value in values if value is not None])
+        return "" if found is None else f"{found.mean / unit:.1f}"
+
+    return (
+        mean((row.cpu_seconds for row in of), 1),
+        mean((row.stored_bytes for row in of), 1e6),
+        mean((row.gas for row in of), 1e6),
+    )

@@ -13,8 +13,9 @@ Time is the caller's: a block carries the timestamp given with `set_time` or `mi
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -80,6 +81,10 @@ def _storage(action: str) -> Iterator[None]:
         raise errors.Unavailable(f"cannot {action} the chain's file: {e}", hint=hint) from e
 
 
+PATIENCE, BREATH = 30.0, 0.05
+"""Seconds for which readers of the file are waited for, and between two tries."""
+
+
 class Chain:
     """A chain on a SQLite file; one process writes. It is an `Rpc`, and a context manager."""
 
@@ -112,10 +117,21 @@ class Chain:
         """Leave one file without free pages, at the end of a run. Raises `Unavailable`.
 
         The journal mode returns to SQLite's default, so that readers need no other file; opening the
-        chain again sets it.
+        chain again sets it. SQLite refuses that at once while somebody reads, who will have done soon.
         """
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._database.execute("pragma journal_mode = delete")
+                break
+            except sqlite3.OperationalError as e:
+                if time.monotonic() >= until:
+                    raise errors.Unavailable(
+                        f"cannot compact the chain's file: {e}",
+                        hint="Nothing is lost. End what reads it, and go on with the run by --resume.",
+                    ) from e
+                time.sleep(BREATH)
         with _storage("compact"):
-            self._database.execute("pragma journal_mode = delete")
             self._database.execute("vacuum")
 
     @property
@@ -320,6 +336,22 @@ def _genesis(database: sqlite3.Connection) -> Genesis:
         return Genesis(balances=balances, **fields)
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise errors.Untrusted(f"the chain's genesis is damaged: {e}") from e
+
+
+@contextmanager
+def looked_at(path: Path) -> Iterator[Chain]:
+    """The chain in the file `path` as it is now, all of it at one moment; it is only read, and not held afterwards.
+
+    Raises `Unavailable`, `Untrusted`.
+    """
+    # A kept statement would hold the file open beyond `close`, and its writer waits for those who do.
+    where = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        _storage("read"),
+        closing(sqlite3.connect(where, uri=True, isolation_level=None, cached_statements=0)) as database,
+    ):
+        database.execute("begin")
+        yield Chain(database, _genesis(database))
 
 
 def read_journal(path: Path) -> tuple[Genesis, Iterator[Entry]]:

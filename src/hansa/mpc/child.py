@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from hansa import encoding, errors
-from hansa.mpc import dealing, traffic
+from hansa.mpc import dealing, door, traffic
 from hansa.mpc.frames import BEAT, CHILD_LIMIT, frame, receive_blocking
 from hansa.mpc.program import Variable
 from hansa.mpc.setting import Setting
@@ -43,7 +43,7 @@ _NOT_DUMPABLE = 4
 _LEAST_SILENCE = 6.0
 """Seconds: SPU tries a peer that began to listen a little later only after 3 s again. Supervisors notice sooner."""
 
-_REQUESTS = ("link", "put", "feed", "load", "run", "get", "open", "deal", "barrier", "unlink")
+_REQUESTS = ("link", "shut", "put", "feed", "load", "run", "get", "open", "deal", "barrier", "unlink")
 _LINK_WORDS = ("yacl/link", "transport", "timeout", "brpc")
 """In an error of SPU: the link failed, not the computing."""
 
@@ -75,6 +75,11 @@ class _Runtime:
         config = dealing.runtime_config(self._setting)
         config.enable_pphlo_profile = True
         self._runtime = self._spu.Runtime(self._context, config)
+
+    def shut(self) -> None:
+        """Take no new connection: every peer has its own, and was checked. Raises `Misconfigured`."""
+        if not door.shut() and sys.platform == "linux":
+            raise errors.Misconfigured("the link's port is not found, and cannot be shut")
 
     def put(self, data: bytes, name: str, shape: list[int], dtype: str) -> None:
         """Set a shared variable."""
@@ -213,7 +218,8 @@ def _answered(runtime: _Runtime, request: Any) -> list[Any]:
     except (errors.Misconfigured, errors.Untrusted) as e:
         return ["failed", type(e).__name__, str(e), e.hint]
     except Exception as e:  # SPU raises what it likes; the parent makes one error of it
-        said = " ".join(str(e).split("stacktrace")[0].split())[:400]
+        # The key of a message holds the link's name, which is nobody else's business.
+        said = " ".join(str(e).split("stacktrace")[0].split(", key=")[0].split())[:400]
         if any(word in str(e) for word in _LINK_WORDS):
             return ["failed", "Unavailable", f"the link with the other parties broke: {said}", ""]
         return [

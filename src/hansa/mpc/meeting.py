@@ -29,6 +29,12 @@ from hansa.mpc.places import Place, closed, connect, rank_of, server_context
 _WORDS = 300
 """Characters of another party's reason that are shown."""
 
+_MOST = 2**32
+"""More ranks, attempts or steps than there can be."""
+
+_NAME = 64
+"""Characters of a link's name."""
+
 _HELD = 16
 """Checkpoints that a hello may name."""
 
@@ -57,7 +63,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What all begin with: number of the attempt, steps done, name of SPU's link."""
+    """What all begin with: number of the attempt, steps done, name of SPU's link, which only parties may know."""
 
     attempt: int
     step: int
@@ -231,7 +237,7 @@ class Host(Meeting):
             _compare(rank, claimed, found, hello)
         common = {0, *hello.held}.intersection(*({0, *h.held} for _, h in hellos.values()))
         attempt = 1 + max(hello.attempt, *(h.attempt for _, h in hellos.values()))
-        agreed = Agreement(attempt, max(common), f"hansa-{hello.job.hex()[:16]}-{secrets.token_hex(8)}")
+        agreed = Agreement(attempt, max(common), f"hansa-{secrets.token_hex(16)}")
         self._tell("go", agreed.attempt, agreed.step, agreed.link)
         return agreed
 
@@ -395,7 +401,7 @@ class Guest(Meeting):
         match word, rest:
             case "waiting", [list(ranks)] if all(type(r) is int for r in ranks):
                 self._around.notice(_waiting(ranks))
-            case "go", [int(attempt), int(step), str(link)] if self._agreed is None and len(link) < 100:
+            case "go", [int(attempt), int(step), str(link)] if self._agreed is None and len(link) <= _NAME:
                 self._agreed = Agreement(attempt, step, link)
             case (("start" | "over"), []):
                 self._happened.add((word, 0))
@@ -415,10 +421,10 @@ def passes(reason: errors.HansaError) -> bool:
 def _read_hello(said: list[Any]) -> tuple[int, Hello]:
     """Rank that is claimed, and the hello. Raises `Untrusted`."""
     match said:
-        case ["hello", int(rank), bytes(job), bytes(program), int(attempt), list(held)] if len(
-            held
-        ) <= _HELD and all(type(step) is int for step in held):
-            return rank, Hello(job, program, attempt, tuple(held))
+        case ["hello", int(rank), bytes(job), bytes(program), int(attempt), list(held)]:
+            numbers = [rank, attempt, *held]
+            if len(held) <= _HELD and all(type(n) is int and 0 <= n < _MOST for n in numbers):
+                return rank, Hello(job, program, attempt, tuple(held))
     raise errors.Untrusted("not a hello")
 
 

@@ -85,6 +85,10 @@ class Runtime:
         }
         await self._ask("link", self._rank, self._setting.protocol, self._setting.field, self._job, way)
 
+    async def shut(self) -> None:
+        """Keep strangers from the link that stands."""
+        await self._ask("shut")
+
     async def put(self, share: Share) -> None:
         """Set a shared variable."""
         v = share.variable

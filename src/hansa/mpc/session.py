@@ -249,6 +249,7 @@ class _Session:
         probes = [probe(party.own, party.places, rank, party.timeout) for rank in others]
         await _all([runtime.link(agreed.link, addresses, party.own, trusted), *probes])
         await meeting.all_linked()
+        await runtime.shut()
 
     async def _steps(self, runtime: Runtime, agreed: Agreement, held: Checkpoint | None) -> Checkpoint:
         program, start = self._program, self._start

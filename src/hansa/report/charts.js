@@ -13,7 +13,7 @@ const values = (points) => points.map(([, v]) => v).filter((v) => v !== null);
 /** Lines over rounds: each {name, css, points: [[round, value]]}. Values far off are drawn at the edge, and said. */
 function metricChart(series, metric, width) {
   const narrow = width < 560;
-  const [left, right, top, bottom] = [46, narrow ? 12 : 218, 14, 44];
+  const [left, right, top, bottom] = [46, narrow ? 12 : 218, 14, 28];
   const height = narrow ? 260 : 340;
   const shown = series.filter((line) => values(line.points).length);
   if (!shown.length) return empty("No round has been measured yet.");
@@ -44,7 +44,7 @@ function metricChart(series, metric, width) {
         s("tspan", { class: "value" }, metricText(metric, end)), s("tspan", { dx: 7 }, line.name)));
   });
   const chart = drawing(width, height, `${metric} by round`, grid, rounds,
-    s("text", { class: "axis", x: left + 8, y: height - 6, "text-anchor": "middle" }, "round"), marks.reverse());
+    s("text", { class: "axis", x: left - 8, y: height - bottom + 20, "text-anchor": "end" }, "round"), marks.reverse());
   const key = narrow && h("ul", { class: "key" }, shown.map((line, k) => h("li", { class: line.css },
     s("svg", { class: `line ${line.css}`, width: 26, height: 10, "aria-hidden": "true" }, s("path", { class: "trace", d: "M1 5H25" })),
     h("b", null, metricText(metric, ends[k][1])), ` ${line.name}`)));
@@ -108,7 +108,7 @@ function participation(run, width, chosenRound, choose) {
   if (!rounds.length) return empty("No round has begun yet.");
   const dense = members.length > 30;
   const [left, top] = [dense ? 46 : 70, 30];
-  const wide = Math.max(3, Math.min(26, (width - left - 8) / rounds.length));
+  const wide = Math.min(26, (width - left - 8) / rounds.length);
   const high = dense ? 9 : 22;
   const sets = rounds.map((r) => ({ in: new Set(r.selected), sent: new Set(r.committed), led: r.leaders.at(-1), tried: new Set(r.leaders) }));
   const state = (m, k) => {
@@ -135,14 +135,14 @@ function participation(run, width, chosenRound, choose) {
     const row = members.findIndex((p) => p.id === sets[k].led);
     return row < 0 ? [] : [s("circle", { class: "leader", cx: left + (k + 0.5) * wide, cy: top + (row + 0.5) * high, r: Math.min(wide, high) / 4.2 })];
   });
-  const each = dense ? Math.ceil(14 / high) : 1;
+  const each = Math.ceil(15 / high);
   const names = members.map((p, m) => (m % each ? null : s("text", { class: p.hostile ? "name hostile" : "name", x: left - 8, y: top + (m + 0.5) * high + 4, "text-anchor": "end" },
     clipped(p.name, dense ? 6 : 9))));
   const every = Math.max(1, Math.ceil(26 / wide));
-  const marks = rounds.map((r, k) => ((r.number - 1) % every && r.number !== chosenRound ? null :
+  const place = rounds.findIndex((r) => r.number === chosenRound);
+  const marks = rounds.map((r, k) => (k !== place && (k % every || Math.abs(k - place) < every) ? null :
     s("text", { class: r.number === chosenRound ? "axis here" : "axis", x: left + (k + 0.5) * wide, y: top - 9, "text-anchor": "middle" }, String(r.number))));
-  const at = rounds.findIndex((r) => r.number === chosenRound);
-  const here = at >= 0 && s("rect", { class: "here", x: left + at * wide, y: top - 3, width: wide, height: members.length * high + 6, rx: 3 });
+  const here = place >= 0 && s("rect", { class: "here", x: left + place * wide, y: top - 3, width: wide, height: members.length * high + 6, rx: 3 });
   const height = top + members.length * high + 8;
   return h("div", null, drawing(width, height, "Who was selected, who was left out, who led", marks, names, grid, leaders, here),
     h("ul", { class: "key" }, [["selected", "in the model"], ["left-out", "left out"], ["absent", "sent nothing"]].map(([css, text]) =>
@@ -161,7 +161,7 @@ function matrix(run, round, width) {
   const name = (id) => nameOf(run, id);
   const selected = new Set(round.selected);
   const [left, top] = [rows.length > 40 ? 46 : 70, 62];
-  const size = Math.max(5, Math.min(44, (Math.min(width, 760) - left - 8) / targets.length));
+  const size = Math.min(44, (Math.min(width, 760) - left - 8) / targets.length);
   const high = Math.min(size, rows.length > 40 ? size : 34);
   // Logarithmic: a hostile update is a hundred times as bad as an honest one is good.
   const level = (v) => Math.sign(v) * Math.round((4 * Math.log1p(Math.abs(v) / middle)) / Math.log1p(most / middle));
@@ -184,23 +184,24 @@ function matrix(run, round, width) {
     },
   });
   const turn = size < 30;
-  const every = Math.max(1, Math.ceil(11 / size));
+  const every = Math.max(1, Math.ceil(15 / size));
   const heads = targets.map((id, c) => (c % every ? null : s("text", {
     class: selected.has(id) ? "name" : "name out", "text-anchor": turn ? "start" : "middle",
-    transform: `translate(${left + (c + 0.5) * size + (turn ? 4 : 0)} ${top - 8})${turn ? " rotate(-60)" : ""}`,
-  }, clipped(name(id), 6))));
-  const everyRow = Math.max(1, Math.ceil(11 / high));
+    transform: `translate(${left + (c + 0.5) * size + (turn ? 4 : 0)} ${top - 8})${turn ? " rotate(-90)" : ""}`,
+  }, clipped(name(id), turn ? 5 : 6))));
+  const everyRow = Math.max(1, Math.ceil(14 / high));
   const sides = rows.map((row, r) => (r % everyRow ? null :
     s("text", { class: "name", x: left - 8, y: top + (r + 0.5) * high + 4, "text-anchor": "end" }, clipped(name(row.evaluator), 8))));
-  const outs = targets.map((id, c) => (selected.has(id) || !round.selected.length ? null : s("text", {
-    class: "out-mark", x: left + (c + 0.5) * size, y: top + rows.length * high + 13, "text-anchor": "middle" }, size > 20 ? "left out" : "×")));
+  const outs = targets.map((id, c) => (selected.has(id) || !round.selected.length ? null : s("rect", {
+    class: "out-mark", x: left + c * size + size * 0.2, y: top + rows.length * high + 4, width: size * 0.6, height: 3 })));
   const scale = [-4, -3, -2, -1, 0, 1, 2, 3, 4].map((q, k) => s("rect", { class: `q${q}`, x: k * 18, y: 2, width: 17, height: 12 }));
   const limit = most.toPrecision(2);
   return h("div", null,
     drawing(width, top + rows.length * high + 20, `Evaluation matrix of round ${round.number}`,
-      s("text", { class: "axis", x: left, y: 14 }, "whose update →"), s("text", { class: "axis", x: 0, y: top - 8 }, "evaluator ↓"), heads, sides, grid, outs),
+      s("text", { class: "axis", x: 0, y: 12 }, "evaluator ↓   whose update →"), heads, sides, grid, outs),
     h("ul", { class: "key" }, h("li", null, "worse", s("svg", { width: 162, height: 16, "aria-label": `logarithmic, from ${limit} worse to ${limit} better`, role: "img" }, scale), "better"),
-      h("li", null, `logarithmic; the darkest of this round is ${limit}`)));
+      h("li", null, `logarithmic; the strongest of this round is ${limit}`),
+      h("li", null, s("svg", { width: 16, height: 8, "aria-hidden": "true" }, s("rect", { class: "out-mark", x: 1, y: 3, width: 14, height: 3 })), "left out")));
 }
 
 function matrixAbsent(run, round) {
@@ -238,10 +239,12 @@ function timeline(run, width, chosenRound, choose) {
       s("rect", { class: `phase p${PHASES.indexOf(p)}`, x: 1, y: 1, width: 12, height: 12 })), `${p} ${PHASE_WORDS[p]}`))));
 }
 
-/** Bars of one measure by phase; with several runs one bar a run. */
-function bars(runs, measure, text, width) {
+/** Bars of one measure by phase; with several runs one bar a run, for one of its rounds. */
+function bars(runs, whole, text, width) {
+  const share = (run, phase) => (runs.length > 1 && phase !== "set-up" ? Math.max(1, run.rounds.length) : 1);
+  const measure = (run, cost) => { const v = whole(cost); return v === null ? null : v / share(run, cost.phase); };
   const phases = ["set-up", ...PHASES].filter((p) => runs.some((run) => run.costs.some((c) => c.phase === p)));
-  const amount = (run, phase) => { const c = run.costs.find((cost) => cost.phase === phase); return c ? measure(c) : null; };
+  const amount = (run, phase) => { const c = run.costs.find((cost) => cost.phase === phase); return c ? measure(run, c) : null; };
   const most = Math.max(...runs.flatMap((run) => phases.map((p) => amount(run, p) || 0)));
   if (!most) return empty("Not measured.");
   const [left, right] = [92, 84];
@@ -257,7 +260,8 @@ function bars(runs, measure, text, width) {
         [runs.length > 1 ? run.label : p, runs.length > 1 ? p : PHASE_WORDS[p], v === null ? "not measured" : text(v)]),
       runs.length === 1 && s("text", { class: "axis", x: x(v || 0) + 7, y: y + high / 2 + 4 }, v === null ? "–" : text(v))];
     })]);
-  return drawing(width, phases.length * block + 4, "Amounts by phase", marks);
+  const key = runs.length > 1 && h("ul", { class: "key" }, runs.map((run, n) => h("li", null, h("span", { class: `swatch c${n % 6}` }, run.label))));
+  return h("div", null, drawing(width, phases.length * block + 4, "Amounts by phase", marks), key);
 }
 
 const LANES = ["on its owner's machine", "store and chain operators", "other organisations"];

@@ -14,6 +14,9 @@ from hansa.protocol.history import RoundStory, tell
 from hansa.protocol.timing import unpack_meta
 from hansa.records import Phase
 
+BATCH = 100
+"""Questions that a node is asked at once."""
+
 SET_UP = "set-up"
 """What happens before the first round."""
 
@@ -88,7 +91,8 @@ class Clocks:
     def read(self, rpc: Rpc, blocks: set[int]) -> dict[int, int]:
         """The times of these blocks, and of all before, in UNIX seconds. Raises `Unavailable`, `Untrusted`."""
         missing = sorted(blocks - self.known.keys())
-        answers = rpc.batch([("eth_getBlockByNumber", (hex(b), False)) for b in missing])
-        for block, answer in zip(missing, answers, strict=True):
-            self.known[block] = header_of(answer).timestamp
+        for part in (missing[k : k + BATCH] for k in range(0, len(missing), BATCH)):
+            answers = rpc.batch([("eth_getBlockByNumber", (hex(b), False)) for b in part])
+            for block, answer in zip(part, answers, strict=True):
+                self.known[block] = header_of(answer).timestamp
         return self.known

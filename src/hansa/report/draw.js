@@ -163,7 +163,7 @@ function cells({ rows, columns, x, y, size, gap, paint, tell, chosen, label }) {
       paths.set(colour, (paths.get(colour) || "") + cell);
     }
   }
-  const cursor = s("rect", { class: "cursor", width: wide, height: high, rx: 2, visibility: "hidden" });
+  const cursor = s("rect", { class: "cursor", x, y, width: wide, height: high, rx: 2, visibility: "hidden" });
   const ground = s("rect", { class: "ground", x, y, width: columns * wide, height: rows * high });
   const group = s("g", {
     class: "cells", tabindex: "0", role: "application", "aria-roledescription": "chart", "aria-label": `${label}. Arrow keys move through it.`,

@@ -13,7 +13,6 @@ import fcntl
 import json
 import math
 import os
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from hansa import encoding, errors, runfolder
+from hansa.audit.case import Keys
 from hansa.audit.report import Report
-from hansa.ledger.embedded import Chain, read_journal
+from hansa.ledger.embedded import Chain, looked_at
 from hansa.ledger.evm import Fold
+from hansa.ports import Scheme
 from hansa.protocol import checkpoint as ckpt
 from hansa.protocol.history import names_of
+from hansa.records import Limits, Terms
 from hansa.report.chronicle import Chronicle, Clocks, Spending
 from hansa.report.evidence import VERDICTS
 from hansa.report.facts import Audited, Check, Facts, Row
@@ -66,9 +68,11 @@ class _Blobs:
     """Sizes and rows of blobs of the folder's store, each looked at once. None: it is not there."""
 
     store: Path
+    scheme: Scheme | None
     sizes: dict[bytes, int] = field(default_factory=dict)
     rows: dict[bytes, Row] = field(default_factory=dict)
     sealed: dict[bytes, bytes] = field(default_factory=dict)
+    attached: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
 
     def size(self, digest: bytes) -> int:
         """Bytes of a blob, 0 where it is not."""
@@ -80,6 +84,16 @@ class _Blobs:
                 return 0
             self.sizes[digest] = found
         return self.sizes[digest]
+
+    def whole(self, digest: bytes) -> int:
+        """Bytes of what a member sealed, with its attachments; those of a large blob are small, and not looked for."""
+        if digest not in self.attached:
+            data = self._small(digest)
+            if data is None or self.scheme is None:
+                return self.size(digest)
+            with suppress(errors.Untrusted):
+                self.attached[digest] = self.scheme.references(data)
+        return self.size(digest) + sum(self.size(d) for d in self.attached.get(digest, ()))
 
     def row(self, evaluator: int, digest: bytes) -> Row | None:
         """A row of the matrix, if it is one."""
@@ -99,7 +113,7 @@ class _Blobs:
                 return 0
             with suppress(errors.Untrusted):
                 self.sealed[evidence] = ckpt.sealed_digest(data)
-        return self.size(evidence) + self.size(self.sealed.get(evidence, b""))
+        return self.size(evidence) + self.whole(self.sealed.get(evidence, b""))
 
     def _small(self, digest: bytes) -> bytes | None:
         path = self.store / parts.blob_key(digest)
@@ -116,19 +130,29 @@ class RunFacts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._record = read_run_record(folder)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._record = read_run_record(self.folder)
         self._rpc = _Reopened()
         self._chronicle, self._spending, self._clocks = Chronicle(), Spending(), Clocks()
-        self._blobs = _Blobs(folder / "store")
+        self._blobs = _Blobs(self.folder / "store", _nobody(self._record.terms))
         self._fold = Fold(self._rpc, self._record.deployment)
         self._fold.observe(self._chronicle)
 
     def read(self) -> Facts:
-        """How the run stands now. Raises `Unavailable`, `Untrusted`."""
-        record, chronicle = self._record, self._chronicle
+        """How the run stands now; another run may have taken the folder. Raises `Unavailable`, `Untrusted`."""
         with snapshot(self.folder) as chain:
             self._rpc.chain = chain
+            if read_run_record(self.folder) != self._record or chain.height < self._spending.block:
+                self._begin()
+                self._rpc.chain = chain
+            record, chronicle = self._record, self._chronicle
             view = self._fold.view(lambda: chain.time)
+            while self._fold.turns:
+                self._begin()
+                self._rpc.chain, chronicle = chain, self._chronicle
+                view = self._fold.view(lambda: chain.time)
             self._spending.read(chain, view.block, chronicle)
             clock = self._clocks.read(chain, {block for block, _, _ in chronicle.entered})
             start = chain.genesis.timestamp
@@ -164,7 +188,7 @@ class RunFacts:
     def _volumes(self) -> tuple[Volume, Volume, Volume]:
         updates = [d for of_round in self._chronicle.updates.values() for d in of_round.values()]
         rows = [d for of_round in self._chronicle.ballots.values() for d in of_round.values()]
-        sizes = [[self._blobs.size(d) for d in digests] for digests in (updates, rows)]
+        sizes = [[self._blobs.whole(d) for d in updates], [self._blobs.size(d) for d in rows]]
         sizes.append([self._blobs.model(d) for d in self._chronicle.evidence.values()])
         return tuple(Volume(sum(s > 0 for s in of_kind), sum(of_kind)) for of_kind in sizes)  # type: ignore[return-value]
 
@@ -192,6 +216,14 @@ class RunFacts:
         return ()
 
 
+def _nobody(terms: Terms) -> Scheme | None:
+    """The scheme in the hands of nobody; None where an extra lacks that it needs."""
+    try:
+        return Keys(terms, {}, Limits()).nobody()
+    except errors.Misconfigured:
+        return None
+
+
 def read_run_record(folder: Path) -> runfolder.RunRecord:
     """The record of a run. Raises `Misconfigured` for a folder that holds none, or one of another version."""
     if not (folder / "run.cbor").is_file():
@@ -214,13 +246,7 @@ def snapshot(folder: Path) -> Iterator[Chain]:
     path = folder / CHAIN
     if not path.exists():
         raise errors.Unavailable(f"the run in {folder} has no chain yet", hint="Go on with it by --resume.")
-    genesis, _ = read_journal(path)
-    try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        database.execute("begin")
-    except sqlite3.Error as e:
-        raise errors.Unavailable(f"cannot read {path}: {e}", hint="Check the file and its rights.") from e
-    with Chain(database, genesis) as chain:
+    with looked_at(path) as chain:
         yield chain
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import zip_longest
 from typing import Any
 
 from hansa.ports import View
@@ -168,7 +169,7 @@ def _spans(g: Gathered) -> dict[int, tuple[f.Span, ...]]:
     entered = g.chronicle.entered
     ends: list[int | None] = [g.clock[block] - g.start for block, _, _ in entered[1:]]
     found: dict[int, list[f.Span]] = {}
-    for (block, round, phase), end in zip(entered, [*ends, None], strict=True):
+    for (block, round, phase), end in zip_longest(entered, ends):
         if phase in TIMED:
             found.setdefault(round, []).append(f.Span(phase.name, g.clock[block] - g.start, end))
     return {round: tuple(spans) for round, spans in found.items()}
@@ -209,6 +210,10 @@ def _standing(state: State, id: int) -> str:
 
 def _baselines(summary: Mapping[str, Any]) -> f.Baselines:
     told = summary.get("baselines", {})
+    if not told.get("rounds") and "accuracy" in summary:
+        # A run of an older version compared at its end only.
+        told = {name: [value] for name, value in summary["accuracy"].items() if value is not None}
+        told["rounds"] = [summary["rounds"]] if len(told) > 1 else []
     rounds = tuple(told.get("rounds", ()))
 
     def curve(name: str) -> tuple[float | None, ...]:

@@ -44,7 +44,7 @@ function setRound(number) {
 
 function series() {
   const joint = (r, css) => ({ name: several() ? r.label : "this federation", css, points: r.rounds.filter((x) => x.value !== null).map((x) => [x.number, x.value]) });
-  if (several()) return view.runs.map((r, k) => joint(r, `c${k % 6}`));
+  if (several()) return view.runs.map((r, k) => joint(r, `c${k % 6}`)).filter((_, k) => view.runs[k].metric === run().metric);
   const b = run().baselines;
   return [joint(run(), "joint"), ...BASELINES.map(([key, name]) => ({
     name, css: key, points: b[key].map((v, k) => [b.rounds[k], v]),
@@ -55,8 +55,8 @@ function overview() {
   const metric = () => run().metric;
   return [
     figure(`Held-out ${metric()} by round`, () => (several()
-      ? "Rows that no member holds. One line a run."
-      : `Rows that no member holds. ${hostileText()}`), (w) => {
+      ? `Rows that no member holds. One line a run${view.runs.some((r) => r.metric !== metric()) ? `, of those measured by ${metric()}` : ""}.`
+      : run().baselines.rounds.length || !run().finished ? `Rows that no member holds. ${hostileText()}` : "As the app reports it."), (w) => {
       const lines = series();
       const rows = [...new Set(lines.flatMap((l) => l.points.map(([r]) => r)))].sort((a, b) => a - b);
       return h("div", null, metricChart(lines, metric(), w), numbers("Numbers", ["#round", ...lines.map((l) => `#${l.name}`)],
@@ -168,12 +168,13 @@ function costsPanel() {
   const rounds = () => Math.max(1, run().rounds.length);
   const people = () => Math.max(1, run().parties.filter(member).length);
   const steady = () => run().costs.filter((c) => c.phase !== "set-up").reduce((sum, c) => sum + (c.gas || 0), 0);
+  const each = several() ? "A round of each run; set-up once. " : "";
   return [
-    figure("Gas by phase", () => (run().costs.some((c) => c.gas) ? `${several() ? `${run().label}: ` : ""}${number.format(Math.round(steady() / rounds() / people()))} a member and round, without set-up.` : ""),
+    figure("Gas by phase", () => each + (run().costs.some((c) => c.gas) ? `${several() ? `${run().label}: ` : ""}${number.format(Math.round(steady() / rounds() / people()))} a member and round, without set-up.` : ""),
       (w) => bars(runs(), (c) => c.gas, (v) => compact.format(v), w)),
-    figure("Bytes by phase", "Calls on the chain, and updates, evaluators' rows and models in the store.",
+    figure("Bytes by phase", `${each}Calls on the chain, and updates, evaluators' rows and models in the store; messages and openings there are not counted.`,
       (w) => bars(runs(), (c) => (c.chain_bytes === null ? null : c.chain_bytes + (c.store_bytes || 0)), bytesText, w)),
-    figure("Seconds by phase", () => (runs().some((r) => r.costs.some((c) => c.seconds !== null)) ? "Of this machine's clock, all members together." : "By the chain's clock: this machine's was not taken."),
+    figure("Seconds by phase", () => (runs().some((r) => r.costs.some((c) => c.seconds !== null)) ? `${each}Of this machine's clock, all members together.` : "By the chain's clock: this machine's was not taken."),
       (w) => bars(runs(), (c) => (runs().some((r) => r.costs.some((x) => x.seconds !== null)) ? c.seconds : c.chain_seconds), secondsText, w)),
     figure("Numbers", "", () => h("div", null, table(["phase", "#gas", "#bytes on the chain", "#bytes in the store", "#seconds", "#chain's seconds"],
       run().costs.map((c) => [c.phase, c.gas === null ? "" : number.format(c.gas), c.chain_bytes === null ? "" : number.format(c.chain_bytes),
@@ -294,7 +295,10 @@ function take(told) {
   const strange = told.runs.find((r) => r.version !== VERSION);
   if (strange || !told.runs.length) throw new Error(`these facts are of version ${strange && strange.version}, this page reads ${VERSION}`);
   const short = told.runs.map((r) => r.subject.split("/").filter(Boolean).at(-1) || r.name);
-  told.runs.forEach((r, k) => { r.label = short.filter((x) => x === short[k]).length > 1 ? r.subject : short[k]; });
+  told.runs.forEach((r, k) => {
+    const namesakes = told.runs.filter((x) => x.subject === r.subject);
+    r.label = short.filter((x) => x === short[k]).length === 1 ? short[k] : r.subject + (namesakes.length > 1 ? ` (${namesakes.indexOf(r) + 1})` : "");
+  });
   const following = view.round === null || view.round === newest();
   [view.runs, view.live] = [told.runs, told.live];
   if (following) view.round = newest();
