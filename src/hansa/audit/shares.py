@@ -6,6 +6,7 @@ of an owner, and SPU to put its shares together.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -153,30 +154,34 @@ class Shares:
         with self.case.book.attempt(MODELS, subject):
             if settled is None:
                 raise errors.Unavailable("its settlement could not be made again")
-            found = self._put_together(state, settled)
-            if found != digest:
+            made = self._put_together(state, settled)
+            if made.digest != digest:
                 raise errors.Untrusted(
-                    f"the parties' shares give {found.hex()}, the chain says {digest.hex()}", digest=found
+                    f"the parties' shares give {made.digest.hex()}, the chain says {digest.hex()}",
+                    digest=made.digest,
                 )
             self.case.book.passed(MODELS)
-        with self.case.book.attempt(MODELS, f"{subject}, as owners keep it"):
-            self.model = self.case.decode(self.case.blobs.get(digest))
+            self.model = made
+        if self.model is None:
+            # What owners kept of it, if anything: the digest that they voted names it.
+            with suppress(errors.Unavailable, errors.Untrusted):
+                self.model = self.case.decode(self.case.blobs.get(digest))
 
-    def _put_together(self, state: State, made: Settlement) -> bytes:
-        """Digest of the model out of the shares of each owner whose key is at hand; all must come to the same."""
+    def _put_together(self, state: State, made: Settlement) -> Checkpoint:
+        """The model out of the shares of each owner whose key is at hand; all must come to the same."""
         sharing = wiring.sharing(self.case.terms)
         owners = [owner for owner in made.owners if owner in self.case.keys.ids]
         if not owners:
             raise errors.Unavailable("no key of an owner is at hand")
         try:
-            found = {self._model(state, made, owner, sharing) for owner in owners}
+            first, *others = (self._model(state, made, owner, sharing) for owner in owners)
         except errors.Misconfigured as e:
             raise errors.Unavailable(f"{e} {e.hint}") from e
-        if len(found) > 1:
+        if any(model.digest != first.digest for model in others):
             raise errors.Untrusted("the parties sent owners shares of different models")
-        return found.pop()
+        return first
 
-    def _model(self, state: State, made: Settlement, owner: int, sharing: Sharing) -> bytes:
+    def _model(self, state: State, made: Settlement, owner: int, sharing: Sharing) -> Checkpoint:
         arrays = arrays_of(self._scheme(owner), sharing, state, made, owner, self.case.blobs.get)
         model, _ = from_arrays(arrays, self.case.terms.layout.scale)
-        return ckpt.initial(self.case.terms.aggregation, model).digest
+        return ckpt.initial(self.case.terms.aggregation, model)

@@ -239,12 +239,15 @@ class SpuSession:
         return {name: first_rows(share, wanted[name]) for name, share in shares.items()}
 
     def _progress(self, program: Program) -> Any:
+        # A long training is told in some ten lines.
+        apart = max(1, program.epochs // 10)
+
         def told(done: Progress) -> None:
-            if done.done % program.steps == 0:
-                cost = done.cost
+            epoch, cost = done.epoch + 1, done.cost
+            if done.done % program.steps == 0 and (epoch % apart == 0 or epoch in (1, program.epochs)):
                 self._said.append(
-                    f"epoch {done.epoch + 1} of {program.epochs}: {1000 * cost.seconds:.0f} ms, "
-                    f"{cost.sent / 1e6:.2f} MB and {cost.sends} sends a step"
+                    f"epoch {epoch} of {program.epochs}: {1000 * cost.seconds:.0f} ms, "
+                    f"{cost.sent / 1e3:,.1f} kB and {cost.sends} sends a step"
                 )
 
         return told
