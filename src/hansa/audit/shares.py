@@ -154,14 +154,14 @@ class Shares:
         with self.case.book.attempt(MODELS, subject):
             if settled is None:
                 raise errors.Unavailable("its settlement could not be made again")
-            made = self._put_together(state, settled)
-            if made.digest != digest:
+            model = self._put_together(state, settled)
+            if model.digest != digest:
                 raise errors.Untrusted(
-                    f"the parties' shares give {made.digest.hex()}, the chain says {digest.hex()}",
-                    digest=made.digest,
+                    f"the parties' shares give {model.digest.hex()}, the chain says {digest.hex()}",
+                    digest=model.digest,
                 )
             self.case.book.passed(MODELS)
-            self.model = made
+            self.model = model
         if self.model is None:
             # What owners kept of it, if anything: the digest that they voted names it.
             with suppress(errors.Unavailable, errors.Untrusted):
