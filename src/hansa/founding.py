@@ -17,6 +17,7 @@ from hansa.federation import completed
 from hansa.node.onion import Onion
 from hansa.ports import Directed, Entropy, Owning, Table, Trainer
 from hansa.project import app_digest
+from hansa.published import presets
 from hansa.records import Governance, Mpc, Role, Terms
 from hansa.strategy import fitted
 
@@ -178,4 +179,6 @@ def found(file: FederationFile) -> Founding:
         directed.fix(file.scale)
     draft = replace(draft, govern=replace(draft.govern, seats=tuple("0x" + s.hex() for s in seats)))
     terms = completed(draft, file, trainer, options.digest)
+    if file.preset is not None:
+        presets.check_script(file.preset, terms)
     return Founding(file, terms, (*members, *servers, *centres), trainer, seats, directed)

@@ -67,6 +67,18 @@ def test_a_system_that_cannot_run_is_left_out_with_the_reason() -> None:
         plan_of(DIGITS, ("D",), (), 1, ())
 
 
+def test_apps_that_the_references_cannot_train_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.Misconfigured, match="is a Flower app"):
+        plan_of(DIGITS.parent / "flower-quickstart", ("C",), (), 1, ())
+    (tmp_path / "federation.toml").write_text(
+        '[federation]\nname = "x"\nscheme = "mpc"\ngovernance = "server"\n[training]\nrounds = 1\n[selection]\n'
+        'rule = "none"\n[governance]\ninvitation = "vote"\nseats = ["p0", "p1", "p2"]\n[privacy]\n'
+        'differential_privacy = "off"\n'
+    )
+    with pytest.raises(errors.Misconfigured, match="only system D can train"):
+        plan_of(tmp_path, ("D",), (), 1, ())
+
+
 def test_settings_of_a_scheme_count_under_that_scheme_only() -> None:
     settings = ["secagg.modulus=2048"]
     made = federation(DIGITS, "E", settings)

@@ -11,7 +11,7 @@ from typing import Final
 from hansa import attacks, errors
 from hansa.app import member_name
 from hansa.config import FILE, FederationFile, load_federation
-from hansa.project import app_digest
+from hansa.project import app_digest, is_project
 from hansa.protocol.terms import SCHEMES
 from hansa.published import presets
 
@@ -57,9 +57,7 @@ class Sweep:
 
     def identity(self) -> dict[str, object]:
         """What every cell in one folder has in common. Systems, attacks and seeds may be added later."""
-        file = self.app / FILE
-        written = file.read_bytes() if file.exists() else b""  # a Flower app may have none
-        digest = hashlib.sha256(app_digest(self.app) + written).hexdigest()
+        digest = hashlib.sha256(app_digest(self.app) + (self.app / FILE).read_bytes()).hexdigest()
         return {"format": 1, "app": digest, "settings": list(self.settings), "hostile": list(self.hostile)}
 
 
@@ -71,7 +69,17 @@ def sweep(
     A system whose terms do not go with the app or the settings is skipped, and the reason kept. Raises `Misconfigured`
     for names that are none, for an app that cannot be read, and when no system is left.
     """
+    if is_project(app):
+        raise errors.Misconfigured(
+            f"{app} is a Flower app, of which no accuracy on rows that no member holds can be had",
+            hint="Compare systems on an app of hansa.App, such as `hansa new` writes.",
+        )
     own = load_federation(app, _for(settings, None))
+    if own.script:
+        raise errors.Misconfigured(
+            f"{app} is a training script, which only system D can train",
+            hint="Compare systems on an app of hansa.App, such as `hansa new` writes.",
+        )
     for spec in specs:
         if spec != NONE:
             attacks.parse(spec)

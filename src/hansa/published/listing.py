@@ -351,10 +351,12 @@ _D: Final = System(
             "opened activations of a trained first layer give the Gram matrix of the data, opened output deltas "
             "the labels",
             "no reveal unless declared, and a report of what each boundary leaks",
+            imitated=True,
         ),
     ),
     caveats=(
-        "The app must be a training script of scheme mpc: an app.py of other schemes cannot run on shares.",
+        "The app is a training script: an app.py of other schemes cannot run on shares.",
+        "What is opened stands in the script: the published form needs one with accept_leakage = true.",
         "Computing parties are assumed to keep to the protocol (semi-honest).",
     ),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hansa import errors
+from hansa.records import Terms
 
 LETTERS: Final = ("A", "B", "C", "D", "E")
 PUBLISHED: Final = "-published"
@@ -234,6 +235,18 @@ def check(preset: Preset, written: Mapping[str, Any]) -> None:
                 f"--set {key}={value}: {preset.label.removesuffix(': UNSAFE')}, has {key} = {wanted}",
                 hint="Leave one of the two out: without --preset the app's own terms count, and any setting.",
             )
+
+
+def check_script(preset: Preset, terms: Terms) -> None:
+    """That a training script leaks if the preset is as published, and only then. Raises `Misconfigured`."""
+    if terms.mpc is None or terms.mpc.accept_leakage is preset.as_published:
+        return
+    said = "accepts leakage" if terms.mpc.accept_leakage else "accepts no leakage"
+    raise errors.Misconfigured(
+        f"{preset.label.removesuffix(': UNSAFE')}, and the training script {said}",
+        hint="Name another script by --set federation.app=NAME.py, or "
+        + ("leave --as-published out." if preset.as_published else "add --as-published."),
+    )
 
 
 def look_up(written: Mapping[str, Any], key: str) -> Any:
