@@ -346,9 +346,9 @@ class Sharing(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """What one party needs to train: its rank, those of its peers' certificates and addresses, shares by owner.
+    """What one party needs to train: its rank; certificates and addresses by rank; rows, ids and shares by owner.
 
-    `name` is what the shares are bound to.
+    `name` is what the shares are bound to, `ids` a digest of the names of an owner's rows, in order.
     """
 
     name: bytes
@@ -356,6 +356,7 @@ class Job:
     certificates: tuple[bytes, ...]
     addresses: tuple[str, ...]
     rows: Mapping[int, int]
+    ids: Mapping[int, bytes]
     shares: Mapping[int, Mapping[str, bytes]]
 
 

@@ -35,7 +35,7 @@ from hansa.mpc.shares import (
     stored_share,
 )
 from hansa.mpc.traffic import by_layer
-from hansa.mpc.training import load_training
+from hansa.mpc.training import Training, load_training
 from hansa.ports import Dealt, Job, Trained
 from hansa.protocol.mpc import Cost, Offer, Part, Report, Revealed, mpc_of
 from hansa.protocol.terms import terms_digest
@@ -169,6 +169,7 @@ class SpuSession:
             )
 
     def _trained(self, job: Job) -> Trained:
+        check_aligned(self._training, job)
         owners = sorted(job.rows)
         counts = [job.rows[owner] for owner in owners]
         program = lowering.lower(self._training, counts, cache=self._home / "executables")
@@ -251,6 +252,24 @@ class SpuSession:
                 )
 
         return told
+
+
+def check_aligned(training: Training, job: Job) -> None:
+    """That owners of columns hold the same rows in the same order, and are all there. Raises `Untrusted`."""
+    columns = training.declared.columns
+    if not columns:
+        return
+    if sorted(job.rows) != list(range(len(columns))):
+        raise errors.Untrusted(
+            f"the script names owners 0 to {len(columns) - 1} of columns, and those accepted are {sorted(job.rows)}",
+            hint="Owners of columns must be the first members to join, and none of them may be missing.",
+        )
+    odd = sorted(owner for owner, ids in job.ids.items() if ids != job.ids[0])
+    if odd:
+        raise errors.Untrusted(
+            f"owners {', '.join(map(str, odd))} of columns hold other rows than owner 0, or in another order",
+            hint="Align rows by id before sharing: the same ids, in the same order, at every owner.",
+        )
 
 
 def report_of(program: Program, outcome: Outcome) -> Report:

@@ -114,12 +114,14 @@ class Computer:
         """What this party is to train, of what all accept. Raises `Unavailable`, `Untrusted`."""
         peers = mpc.parties(state)
         owners = mpc.enough(self.terms, mpc.accepted(state, self.blobs.get))
+        offers = {owner: self._offer(state, owner) for owner in owners}
         return Job(
             name=mpc.job(state),
             rank=peers.index(self.me.id),
             certificates=tuple(self._certificate(state, p) for p in peers),
             addresses=tuple(self._address(state, p) for p in peers),
-            rows={owner: self._offer(state, owner).rows for owner in owners},
+            rows={owner: offer.rows for owner, offer in offers.items()},
+            ids={owner: offer.ids for owner, offer in offers.items()},
             shares={owner: self._shares(state, owner) for owner in owners},
         )
 
