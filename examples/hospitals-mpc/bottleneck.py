@@ -14,14 +14,14 @@ training = Training(
     Network(
         [
             Dense(1, secret=True),
-            Reveal(to=2, clip=1.0, noise=1.7, gradient_clip=4.0, gradient_noise=1.0),
+            Reveal(to=2, clip=1.0, noise=4.0, gradient_clip=1.0, gradient_noise=1.0),
             Dense(1, at=2),
         ],
         inputs=(13,),
     ),
     loss=Logistic(),
-    optimizer=Sgd(lr=1.0),
-    epochs=6,
+    optimizer=Sgd(lr=2.0, momentum=0.5),
+    epochs=16,
     batch=128,
     seed=0,
     norm=3.6,

@@ -12,6 +12,7 @@ from hansa.mpc.checkpoints import Checkpoint, Checkpoints, own_key
 from hansa.mpc.dealing import make_shares
 from hansa.mpc.program import Variable
 from hansa.mpc.setting import Setting
+from hansa.mpc.traffic import Cost
 
 JOB, PROGRAM, KEY = b"j" * 32, b"p" * 32, b"k" * 32
 W, B = Variable("w", (2, 3)), Variable("b", (2,))
@@ -26,7 +27,8 @@ def opened(
 
 def checkpoint(step: int) -> Checkpoint:
     share = make_shares(np.full((2, 3), step, np.float32), W, job=JOB, setting=Setting())[1]
-    return Checkpoint(step, {"w": share}, {"b": np.array([step, 0.5], np.float32)})
+    plain = {"b": np.array([step, 0.5], np.float32)}
+    return Checkpoint(step, {"w": share}, plain, attempt=3, costs={"run": Cost(1, 0.5, 2, 3, 4)})
 
 
 def test_the_last_two_are_kept_and_come_back(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_the_last_two_are_kept_and_come_back(tmp_path: Path) -> None:
     assert kept.held() == [4, 6]
     found = kept.load(6, VARIABLES)
     assert found.shares == made[2].shares
-    assert not found.last
+    assert (found.last, found.attempt, found.costs) == (False, 3, made[2].costs)
     np.testing.assert_array_equal(found.plain["b"], made[2].plain["b"])
 
 

@@ -50,7 +50,7 @@ def meet(parties: list[Party], works: list[Work], notices: list[str] | None = No
     async def all() -> list[object]:
         return await asyncio.gather(*(one(p, w) for p, w in zip(parties, works, strict=True)))
 
-    return asyncio.run(all())
+    return asyncio.run(asyncio.wait_for(all(), 60))
 
 
 def agreeing(hello: Hello = HELLO) -> Work:

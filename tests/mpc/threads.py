@@ -20,7 +20,7 @@ SECRET, PUBLIC = spu.Visibility.VIS_SECRET, spu.Visibility.VIS_PUBLIC
 
 
 class Parties:
-    """All computing parties of one training; `opened` keeps what each `Open` showed, in order."""
+    """All computing parties of one training; `opened` keeps what `seen` names, each time that it was plain."""
 
     def __init__(
         self, training: Training, counts: Sequence[int], inputs: Mapping[str, Any], seen: Sequence[str] = ()
@@ -112,6 +112,8 @@ class Parties:
                         assert value.shape == v.shape
                         assert str(value.dtype) == v.dtype, (v, value.dtype)
                         self.plain[v.name] = value
+                        if v.name in self.seen:
+                            self.opened[v.name].append(value)
                 case Share(variable=v):
                     self.put(v.name, self.plain[v.name])
 

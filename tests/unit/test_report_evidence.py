@@ -15,6 +15,7 @@ from hansa.audit import (
     repeat,
     roles,
     rounds,
+    shares,
     sums,
 )
 from hansa.protocol.audit import KINDS
@@ -34,9 +35,10 @@ MODULES = (
     repeat,
     roles,
     rounds,
+    shares,
     sums,
 )
-SCHEMES = [("plaintext", False), ("secagg", False), ("tee", False), ("tee", True)]
+SCHEMES = [("plaintext", False), ("secagg", False), ("tee", False), ("tee", True), ("mpc", False)]
 
 
 def names() -> set[str]:

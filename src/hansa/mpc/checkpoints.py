@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,26 @@ from hansa.mpc.frames import CHILD_LIMIT
 from hansa.mpc.program import Variable
 from hansa.mpc.setting import Setting
 from hansa.mpc.shares import Share, encode_share, stored_share
+from hansa.mpc.traffic import Cost
 
 KEPT = 2
 KEY_FILE = "checkpoint.key"
+_DONE = "everybody-done"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a party holds after `step` steps. `last`: there are no more, and the outputs are among the shares."""
+    """What a party holds after `step` steps, in its attempt of that number, and what all cost it until then, by name.
+
+    last: there are no more steps, and the outputs are among the shares.
+    """
 
     step: int
     shares: Mapping[str, Share]
     plain: Mapping[str, NDArray[Any]]
     last: bool = False
+    attempt: int = 0
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -70,13 +77,16 @@ class Checkpoints:
             name: np.frombuffer(data, variables[name].dtype).reshape(variables[name].shape)
             for name, data in found["plain"].items()
         }
-        return Checkpoint(step, shares, plain, found["last"])
+        costs = {name: Cost(*numbers) for name, numbers in found["costs"].items()}
+        return Checkpoint(step, shares, plain, found["last"], found["attempt"], costs)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one, all or nothing, and forget the oldest. Raises `Unavailable` when the disk does not take it."""
         content = encoding.encode(
             {
                 "last": checkpoint.last,
+                "attempt": checkpoint.attempt,
+                "costs": {name: astuple(cost) for name, cost in checkpoint.costs.items()},
                 "shares": {name: encode_share(s) for name, s in checkpoint.shares.items()},
                 "plain": {name: a.tobytes() for name, a in checkpoint.plain.items()},
             }
@@ -91,6 +101,15 @@ class Checkpoints:
             :-KEPT
         ]:
             self._path(step).unlink()
+
+    @property
+    def everybody_done(self) -> bool:
+        """Whether all parties are known to hold their last checkpoint: none of them needs this one again."""
+        return (self._folder / _DONE).exists()
+
+    def note_everybody_done(self) -> None:
+        """Remember that."""
+        _write(self._folder / _DONE, b"")
 
     def _opened(self, step: int) -> Any:
         path = self._path(step)

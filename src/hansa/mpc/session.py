@@ -102,8 +102,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a party has at the end: steps and attempts made, its shares of the outputs, and what all cost it since
-    this process began, by executable or variable (see `traffic.by_layer`).
+    """What a party has at the end: steps and attempts made, its shares of the outputs, and what all cost it, by
+    executable or variable (see `traffic.by_layer`); what a killed process did after its last checkpoint is not in it.
     """
 
     steps: int
@@ -162,11 +162,16 @@ class _Session:
             setting=party.setting,
         )
         self._plain = program.plain_state.get(party.rank, ())
+        self._variables = {v.name: v for v in (*program.state, *self._plain, *program.outputs)}
         self._costs: dict[str, Cost] = {}
         self._attempt = self._done = 0
+        self._final: Checkpoint | None = None
 
     async def trained(self) -> Trained:
         """Attempt after attempt, until one comes to the end."""
+        self._remember()
+        if self._final and self._kept.everybody_done:
+            return self._outcome(self._final)
         party = self._party
         around = Surroundings(
             party.rank, party.places, party.own, party.timeout, party.patience, self._report.notice
@@ -194,13 +199,31 @@ class _Session:
         finally:
             await meeting.close()
 
+    def _remember(self) -> None:
+        """What an earlier process of this party came to."""
+        if steps := self._kept.held():
+            newest = self._kept.load(steps[-1], self._variables)
+            self._attempt = newest.attempt
+            self._costs.update(newest.costs)
+            self._final = newest if newest.last else None
+
+    def _outcome(self, final: Checkpoint) -> Trained:
+        outputs = {v.name: final.shares[v.name] for v in self._program.outputs}
+        return Trained(final.step, final.attempt, outputs, self._costs)
+
     async def _attempted(self, meeting: Meeting) -> Trained:
         party = self._party
         # The child says nothing a little sooner than the link times out, so that its parent tells the others why.
         runtime = Runtime(party.job, party.setting, party.rank, 0.8 * party.timeout)
         try:
             await runtime.ready()
-            agreed = await self._agreed(meeting)
+            try:
+                agreed = await self._agreed(meeting)
+            except GivenUp:
+                # Others who do not come hold theirs too, or would have come.
+                if self._final:
+                    return self._outcome(self._final)
+                raise
             self._attempt, self._done = agreed.attempt, agreed.step
             return await _unless_lost(self._worked(runtime, meeting, agreed), meeting, party.timeout)
         finally:
@@ -220,24 +243,16 @@ class _Session:
                 await asyncio.sleep(self._party.timeout / 50)
 
     async def _worked(self, runtime: Runtime, meeting: Meeting, agreed: Agreement) -> Trained:
-        held = None
-        if agreed.step:
-            program = self._program
-            variables = {v.name: v for v in (*program.state, *self._plain, *program.outputs)}
-            held = self._kept.load(agreed.step, variables)
+        held = self._kept.load(agreed.step, self._variables) if agreed.step else None
         if held is None or not held.last:
             await self._linked(runtime, meeting, agreed)
             held = await self._steps(runtime, agreed, held)
+            self._final = held
             with suppress(errors.Unavailable):  # all is done here, and held; a peer may be gone already
                 await runtime.unlink()
         await meeting.all_done()
-        names = [v.name for v in self._program.outputs]
-        return Trained(
-            held.step,
-            agreed.attempt,
-            {name: held.shares[name] for name in names},
-            self._costs,
-        )
+        self._kept.note_everybody_done()
+        return self._outcome(held)
 
     async def _linked(self, runtime: Runtime, meeting: Meeting, agreed: Agreement) -> None:
         """A link whose every end is who it should be."""
@@ -299,7 +314,8 @@ class _Session:
         await runtime.barrier()
         plain = {v.name: performer.plain[v.name] for v in self._plain}
         shared = {v.name: v for v in (*self._program.state, *(self._program.outputs if last else ()))}
-        found = Checkpoint(self._done, await runtime.get(list(shared.values())), plain, last)
+        shares = await runtime.get(list(shared.values()))
+        found = Checkpoint(self._done, shares, plain, last, self._attempt, dict(self._costs))
         await asyncio.to_thread(self._kept.save, found)
         return found
 

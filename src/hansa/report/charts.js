@@ -265,7 +265,7 @@ function bars(runs, whole, text, width) {
 }
 
 const LANES = ["on its owner's machine", "store and chain operators", "other organisations"];
-const SEEN = { plain: "readable", sealed: "sealed", masked: "masked", joint: "joint, readable", digest: "digests only", none: "never" };
+const SEEN = { plain: "readable", sealed: "sealed", masked: "masked", shares: "secret shares", joint: "joint, readable", digest: "digests only", none: "never" };
 
 /** Who can read what: one line a kind of data, from its owner through store and chain to others. */
 function flow(run, width) {

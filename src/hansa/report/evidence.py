@@ -70,6 +70,12 @@ _OPENING = _Link(
     ("openings", "halves of openings", "sums opened", "one opening a round", "re-entries",
      "votes on openings"),
 )  # fmt: skip
+_SHARES = _Link(
+    "Shares",
+    "Owners shared what they committed to, and parties that hold one component name one digest for it.",
+    ("certificates of parties", "offers checked", "shares opened", "words on shares", "deliveries",
+     "settlements made again", "models put together"),
+)  # fmt: skip
 _VOTES = _Link(
     "Leaders and votes",
     "The beacon chose the leaders, and a quorum of verifiers approved each result.",
@@ -86,23 +92,13 @@ _ORIGIN = "Origin", "This is the federation that you know of from elsewhere."
 
 
 def _links(scheme: str, inner: bool) -> tuple[_Link, ...]:
+    begin = (_TERMS, _CHAIN, _MEMBERS, _START, _COMMITMENTS, _UPDATES)
     sums = scheme == "secagg" or inner
-    judged = (_JUDGEMENT,) if scheme == "plaintext" else ()
     enclaves = (_ENCLAVES,) if scheme == "tee" else ()
+    judged = (_JUDGEMENT,) if scheme == "plaintext" else ()
+    made = (_SHARES,) if scheme == "mpc" else (_AGGREGATE,)
     opened = (_OPENING,) if sums else ()
-    links = (
-        _TERMS,
-        _CHAIN,
-        _MEMBERS,
-        _START,
-        _COMMITMENTS,
-        _UPDATES,
-        *enclaves,
-        *judged,
-        _AGGREGATE,
-        *opened,
-    )
-    return (*links, _VOTES, _MODEL, _CLAIMS)
+    return (*begin, *enclaves, *judged, *made, *opened, _VOTES, _MODEL, _CLAIMS)
 
 
 def links_of(

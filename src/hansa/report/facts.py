@@ -107,8 +107,9 @@ class Cost:
 class Flow:
     """A kind of data and how it is seen: on its owner's machine, by the store's and the chain's operators, by others.
 
-    Each of the three is "plain", "sealed", "masked", "joint", "digest" or "none". `crosses`: it is of one member, and
-    others can read it. `count`, `bytes`: how many went through the store and how large they were; None if not known.
+    Each of the three is "plain", "sealed", "masked", "shares", "joint", "digest" or "none". `crosses`: it is of one
+    member, and others can read it. `count`, `bytes`: how many went through the store and how large they were; None if
+    not known.
     """
 
     what: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hansa.protocol.attested import NO_PROTECTION, protection
-from hansa.records import Terms
+from hansa.records import Mpc, Terms
 from hansa.report.facts import Flow
 
 
@@ -20,19 +20,51 @@ class Volume:
 UNKNOWN = Volume()
 
 
+_SAID = Flow(
+    "row counts, training times", "plain", "plain", "plain", "everybody who reads the chain", crosses=True
+)
+_SIGNED = Flow(
+    "commitments, votes",
+    "digest",
+    "digest",
+    "digest",
+    "public on purpose: digests and signatures",
+    crosses=False,
+)
+
+
 def flows_of(terms: Terms, updates: Volume, rows: Volume, models: Volume) -> tuple[Flow, ...]:
     """What moves between organisations under these terms. What of one member others can read crosses."""
+    if terms.mpc is not None:
+        return _computed(terms.mpc, updates, models)
     kept = Flow("training rows", "plain", "none", "none", "never leave the member's machine", crosses=False)
-    said = Flow(
-        "row counts, training times", "plain", "plain", "plain", "everybody who reads the chain", crosses=True
-    )
-    signed = Flow(
-        "commitments, votes", "digest", "digest", "digest", "public on purpose: digests and signatures", False
-    )
     to = "its contributors" if terms.secagg is not None and terms.tee is None else "the members of its round"
     model = Flow("joint model", "joint", "sealed", "joint", to, False, models.count, models.bytes)
     judged = [] if terms.scheme != "plaintext" or terms.selection.rule == "none" else [_row(rows)]
-    return kept, _update(terms, updates), *_sums(terms), *judged, said, model, signed
+    return kept, _update(terms, updates), *_sums(terms), *judged, _SAID, model, _SIGNED
+
+
+def _computed(agreed: Mpc, shares: Volume, models: Volume) -> tuple[Flow, ...]:
+    """Rows go to computing parties as secret shares; what the script opens while it trains is open to them."""
+    together = "any two" if agreed.protocol == "ABY3" else "both"
+    who = f"no party alone; {together} of the computing parties together could open them"
+    rows = Flow("training rows", "plain", "sealed", "shares", who, False, shares.count, shares.bytes)
+    opened = tuple(
+        Flow(
+            f"opened: {b.boundary}",
+            "plain",
+            "none",
+            "plain",
+            f"{'every computing party' if b.to < 0 else f'the computing party of rank {b.to}'}, once a {b.per}"
+            + (f", with noise of {b.noise:g}" if b.noise else ""),
+            crosses=True,
+        )
+        for b in agreed.reveals
+    )
+    model = Flow(
+        "joint model", "joint", "sealed", "shares", "the owners alone put it together", False, models.count
+    )
+    return rows, *opened, _SAID, model, _SIGNED
 
 
 def _update(terms: Terms, volume: Volume) -> Flow:

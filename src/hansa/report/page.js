@@ -103,7 +103,7 @@ function compareTable() {
 function auditWord(r) {
   const bad = r.evidence.some((l) => l.verdict === "failed") || r.audited.findings.length;
   if (bad) return "FAILED";
-  return r.evidence.some((l) => l.verdict === "unavailable") ? "gaps" : "every check holds";
+  return r.evidence.some((l) => l.verdict === "unavailable") ? "some checks could not be made" : "every check holds";
 }
 
 function roundsPanel() {
@@ -218,7 +218,8 @@ function banner() {
   const tail = (key) => (b[key].length ? metricText(r.metric, b[key].at(-1)) : null);
   const state = { killed: "stopped or killed", "at work": "at work", running: "running" }[r.state];
   const what = several() ? plural(view.runs.length, "run") : h("span", null, h("b", { class: "badge" }, r.scheme.toUpperCase()), r.simulated && h("span", { class: "badge soft" }, "simulated"),
-    r.seed !== null && h("span", { class: "badge soft" }, `seed ${r.seed}`), state && h("span", { class: "badge soft" }, state));
+    r.seed !== null && h("span", { class: "badge soft" }, `seed ${r.seed}`), state && h("span", { class: "badge soft" }, state),
+    h("span", { class: "badge soft" }, r.audited ? `audit: ${auditWord(r)}` : "not audited"));
   return [
     h("p", { class: "kicker" }, several() ? "Hansa · comparison of runs" : `Hansa · report of a ${r.kind}`),
     h("h1", null, [...new Set(view.runs.map((x) => x.name))].join(", ")),

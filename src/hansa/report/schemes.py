@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hansa.protocol import attested, secagg
+from hansa.protocol import attested, mpc, secagg
 from hansa.protocol.history import RoundStory
 from hansa.protocol.state import State
-from hansa.records import SUBJECTS, Outcome, RecordKind, Terms
+from hansa.records import SUBJECTS, Mpc, Outcome, RecordKind, Terms
 from hansa.report.facts import Word
 
 _PLAIN = (
@@ -22,7 +22,22 @@ def words_of(
     """How the scheme of these terms worked here, in short lines."""
     if terms.scheme == "plaintext":
         return _PLAIN[: 1 if terms.selection.rule == "none" else 2]
+    if terms.mpc is not None:
+        return _parties(terms.mpc, state, names)
     return (*_enclaves(terms, state, names), *_sums(terms, state, story, names))
+
+
+def _parties(agreed: Mpc, state: State, names: Mapping[int, str]) -> tuple[Word, ...]:
+    opened = ", ".join(b.boundary for b in agreed.reveals)
+    return (
+        Word(
+            "computing parties",
+            f"{_listed(names, mpc.parties(state))}, by {agreed.protocol} over {agreed.field}",
+        ),
+        Word("rows", "secret shares: no party alone sees any of them"),
+        Word("network", "; ".join(agreed.network) or "not said"),
+        Word("opened while training", opened or "nothing"),
+    )
 
 
 def _sums(
