@@ -299,6 +299,11 @@ def load_federation(
         if isinstance(name := presets.look_up(written, "federation.name"), str):
             presets.put(written, "federation.name", name + preset.suffix)
     file = checked(_File, written, path, required=REQUIRED)
+    if project is not None and file.federation.scheme == "mpc":
+        raise errors.Misconfigured(
+            "a Flower app trains at each member, and scheme mpc trains one declared network on shares",
+            hint="Choose plaintext, secagg or tee; or declare the network in a training script, see docs/mpc.md.",
+        )
     if file.federation.app != APP and file.federation.scheme != "mpc":
         raise errors.Misconfigured(
             f"{FILE}: [federation] app: the app is called {APP}",

@@ -10,7 +10,7 @@ import pytest
 from hansa import errors
 from hansa.config import load_federation
 from hansa.partition import Partition
-from hansa.records import Governance
+from hansa.records import Governance, Mpc
 
 GOOD = """
 [federation]
@@ -201,3 +201,17 @@ def test_a_broken_or_missing_file_is_refused(tmp_path: Path) -> None:
         load_federation(tmp_path)
     with pytest.raises(errors.Misconfigured, match="is not TOML"):
         load_federation(folder(tmp_path, "[federation"))
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_scheme_mpc_takes_a_training_script_and_no_flower_app() -> None:
+    flower = EXAMPLES / "flower-quickstart"
+    with pytest.raises(errors.Misconfigured, match="one declared network on shares"):
+        load_federation(flower, ["federation.scheme=mpc"])
+    other = EXAMPLES / "hospitals-mpc"
+    assert load_federation(other, ["federation.app=all_secret.py"]).script == "all_secret.py"
+    assert load_federation(other).draft.mpc == Mpc(deadline=7200, rows=1000)
+    with pytest.raises(errors.Misconfigured, match="the app is called app.py"):
+        load_federation(EXAMPLES / "digits", ["federation.app=other.py"])

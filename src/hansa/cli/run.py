@@ -114,7 +114,8 @@ def _asked(app: Path, settings: list[str]) -> str | None:
     told = any(text.partition("=")[0].strip() == "federation.scheme" for text in settings)
     if told or not sys.stdin.isatty() or not is_project(app) or (app / "federation.toml").exists():
         return None
-    return str(typer.prompt(f"How are members' updates protected ({', '.join(SCHEMES)})"))
+    offered = ", ".join(scheme for scheme in SCHEMES if scheme != "mpc")
+    return str(typer.prompt(f"How are members' updates protected ({offered})"))
 
 
 def _play(
