@@ -117,6 +117,36 @@ def test_a_share_that_is_not_the_one_committed_to_is_refused() -> None:
     assert np.allclose(model_of(made, 0), np.mean([0, 1, 3])), "but all parties must accept"
 
 
+def test_an_offer_that_counts_other_rows_than_its_commitment_is_refused_by_all() -> None:
+    made, _ = dealt()
+    scheme: Any = made.nodes[2].world.scheme
+    offer = scheme.offer
+    scheme.offer = lambda state, rows, ids, dealt: offer(state, rows + 1, ids, dealt)
+    made.run(1000)
+    assert "counts other rows than its commitment" in notes(made, 0)
+    assert made.state.model_set == {0, 1, 3}
+    assert np.allclose(model_of(made, 0), np.mean([0, 1, 3]))
+
+
+def test_a_package_sealed_to_another_reader_is_refused_by_all() -> None:
+    made, _ = dealt()
+    scheme: Any = made.nodes[2].world.scheme
+    pack = scheme.pack
+    scheme.pack = lambda state, reader, shares: pack(state, 4, shares)
+    made.run(1000)
+    assert "is sealed to others than party 5" in notes(made, 0)
+    assert 2 not in made.state.model_set
+
+
+def test_too_few_good_owners_train_nothing() -> None:
+    made, _ = dealt(least=4)
+    sharing: Any = made.nodes[1].world.sharing
+    sharing.deal = short.__get__(sharing)
+    made.run(2000)
+    assert made.state.version == 0
+    assert "all parties accept the shares of 3 owners, and min_members = 4" in notes(made, 4)
+
+
 def test_a_package_of_another_round_does_not_open() -> None:
     made, _ = dealt()
     made.until(Phase.AGGREGATE)
