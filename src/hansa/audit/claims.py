@@ -102,29 +102,51 @@ def check_export(folder: Path, model: Checkpoint | None, history: History, book:
 
 
 def check_metrics(folder: Path, history: History, book: Book) -> None:
-    """Leaders and selections in metrics.jsonl are those of the chain. Accuracies are not measured again."""
-    if not (folder / "metrics.jsonl").is_file():
+    """What metrics.jsonl says of the chain is so. Accuracies are not measured again."""
+    path = folder / runfolder.METRICS
+    if not path.is_file():
         return
-    final = {r.round: r for r in history.story if r.outcome is Outcome.FINAL}
+    ended = {r.round: r for r in history.story if r.outcome is not None}
     names = names_of(history.state)
-    with book.attempt(METRICS, "metrics.jsonl", gaps=False):
-        rows = runfolder.read_metrics(folder)
-        for row in rows:
-            _compare(f"round {row['round']}", row, _metrics_row(names, final[row["round"]]), METRICS, book)
-        missing = final.keys() - {row["round"] for row in rows}
-        if missing:
+    seen = set()
+    with book.attempt(METRICS, path.name, gaps=False):
+        for line in path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # torn by a crash; if it was a round's, its line is missing below
+            story = ended[row["round"]]
+            if row["kind"] == "round":
+                seen.add(row["round"])
+                _compare(f"round {row['round']}", row, _round_line(names, story), METRICS, book)
+            else:
+                facts = _member_line(names, story, row["member"])
+                _compare(f"round {row['round']}, {row['member']}", row, facts, METRICS, book)
+        if missing := ended.keys() - seen:
             book.gap(METRICS, f"no line for rounds {sorted(missing)}")
     book.note(
         "losses and accuracies in metrics.jsonl and summary.json, times, gas and bytes of rounds are the run's own word"
     )
 
 
-def _metrics_row(names: Mapping[int, str], r: RoundStory) -> dict[str, Any]:
+def _round_line(names: Mapping[int, str], r: RoundStory) -> dict[str, Any]:
+    assert r.outcome is not None
     return {
+        "outcome": r.outcome.name.lower(),
         "version": r.version,
-        "leader": names[r.leaders[-1]],
+        "leader": names[r.leaders[-1]] if r.leaders else None,
         "selected": [names[i] for i in sorted(r.selected)],
         "left_out": [names[i] for i in sorted(r.left_out)],
+    }
+
+
+def _member_line(names: Mapping[int, str], r: RoundStory, name: str) -> dict[str, Any]:
+    id = next(i for i, known in names.items() if known == name)
+    return {
+        "committed": id in r.committed,
+        "selected": id in r.selected,
+        "led": id in r.leaders[-1:],
+        "slashed": [fault.name.lower() for who, fault in r.slashed if who == id],
     }
 
 
