@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.e2e.commands import DONE, driven, hansa, result
+from tests.shared import embedded, found, served
 
 from hansa import encoding
 from hansa.report.folder import RunFacts
@@ -216,6 +217,25 @@ def test_the_live_page_follows_a_run_of_another_process(tmp_path: Path) -> None:
             if process is not None:
                 process.kill()
                 process.communicate()
+
+
+def test_a_federation_is_shown_by_its_chain_and_store(tmp_path: Path) -> None:
+    with embedded(tmp_path) as chain:
+        shared = found(chain, tmp_path, lambda: chain.time, members=5)
+        shared.start()
+        shared.run(until=lambda state: state.round == 2)
+        with served(chain) as url:
+            where = ("--rpc", url, "--store", shared.store, "--port", "0", "--json")
+            serving = started("ui", shared.name, *where, cwd=tmp_path)
+            try:
+                one = asking(address_of(serving))()
+            finally:
+                serving.kill()
+                serving.communicate()
+    assert (one["subject"], one["kind"], one["round"]) == (shared.name, "federation", 2)
+    assert [r["outcome"] for r in one["rounds"]] == ["final", "running"]
+    assert len(one["rounds"][0]["matrix"]) == 5
+    assert any("Accuracy" in text for text in one["absent"])
 
 
 def test_two_pages_on_one_port(made: Path) -> None:
