@@ -150,7 +150,7 @@ class FlowerTrainer:
         key, record = only_arrays(content)
         _, metrics, weight = only_metrics(content, self._weight)
         examples, values = whole(self._weight, weight), self._form.floats(record)
-        types = [str(record[name].numpy().dtype) for name in self._form.names]
+        types = [record[name].dtype for name in self._form.names]
         rest = {k: v for k, v in content.items() if k != key}
         rest[KEPT] = ConfigRecord({"arrays": key, "types": types, "order": list(content)})
         self._clients.memory.keep_reply(task.round, TRAINED, node, RecordDict(rest))
@@ -225,6 +225,7 @@ class FlowerTrainer:
         update where the strategy needs single ones."""
         single = self._kind.needs is Needs.SINGLE
         model = agreed.model() if not single else None
+        means: dict[tuple[str, ...], ArrayRecord] = {}
         made = []
         for message in batch.messages:
             node = message.metadata.dst_node_id
@@ -233,8 +234,17 @@ class FlowerTrainer:
                 text = f"the update of member {self._names[node - 1]} is not in the aggregate of round {agreed.round}"
                 made.append(Message(Error(LEFT_OUT, text), reply_to=message))
                 continue
-            values = model.values if model is not None else self._update(agreed.round, node)
-            made.append(Message(self._content(kept, values, mean=not single), reply_to=message))
+            said: Any = kept[KEPT]
+            types = tuple(said["types"])
+            if model is None:
+                arrays = self._form.record(self._update(agreed.round, node), types, mean=False)
+            else:
+                if types not in means:
+                    means[types] = self._form.record(model.values, types, mean=True)
+                # A strategy may take arrays out of a record: each reply has one of its own.
+                arrays = ArrayRecord(dict(means[types]))
+            content = RecordDict({k: arrays if k == said["arrays"] else kept[k] for k in said["order"]})
+            made.append(Message(content, reply_to=message))
         return made
 
     def _update(self, round: int, node: int) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -245,13 +255,6 @@ class FlowerTrainer:
                 hint="flower.sqlite in the run's folder is not that of this run: start another.",
             )
         return np.frombuffer(data, "<i4").astype(np.int32)
-
-    def _content(
-        self, kept: RecordDict, values: np.ndarray[Any, np.dtype[np.int32]], *, mean: bool
-    ) -> RecordDict:
-        said: Any = kept[KEPT]
-        arrays = self._form.record(values, said["types"], mean=mean)
-        return RecordDict({k: arrays if k == said["arrays"] else kept[k] for k in said["order"]})
 
     def _measured(self) -> dict[str, float]:
         notes = self._server.notes

@@ -176,10 +176,11 @@ def numbers(record: MetricRecord) -> dict[str, float]:
 
 
 def named(metrics: Mapping[str, float]) -> dict[str, float]:
-    """With `accuracy` and `loss`, where the app calls them otherwise: `eval_acc`, `val_loss`, ..."""
+    """With `accuracy` and `loss`, where the app calls them otherwise: `eval_acc`, `val_loss`; of training, last."""
     made = dict(metrics)
     for wanted, part in (("accuracy", "acc"), ("loss", "loss")):
         near = [name for name in metrics if part in name.lower()]
+        near.sort(key=lambda name: "train" in name.lower())
         if wanted not in made and near:
             made[wanted] = metrics[near[0]]
     return made
