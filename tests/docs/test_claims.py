@@ -110,14 +110,15 @@ def test_commands_and_options_of_the_readme_exist(words: list[str], monkeypatch:
 
 
 def elsewhere() -> list[list[str]]:
-    """Command lines of the page for users of OpenFL, in blocks and in text."""
-    text = (ROOT / "docs" / "coming-from-openfl.md").read_text(encoding="utf-8")
+    """Command lines of the pages for users of OpenFL and Flower, in blocks and in text."""
+    pages = [ROOT / "docs" / f"coming-from-{peer}.md" for peer in ("openfl", "flower")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     found = re.findall(r"^    (hansa .+)$|`(hansa [^`]+)`", text, re.MULTILINE)
     return [shlex.split(block or inline, comments=True) for block, inline in found]
 
 
 @pytest.mark.parametrize("words", elsewhere(), ids=" ".join)
-def test_commands_of_the_page_for_users_of_openfl_exist(
+def test_commands_of_the_pages_for_users_of_others_exist(
     words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HANSA_RPC", "URL")

@@ -112,6 +112,17 @@ def test_a_strategy_gives_what_it_gives_under_flower(
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", ["FedAdam()", "FedMedian()"])
+def test_an_enclave_gives_what_flower_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    app = write_app(tmp_path / "app", strategy=f"strategies.{strategy}")
+    expected = under_flower(app, monkeypatch)
+    found, _ = under_hansa(app, tmp_path / "run", "federation.scheme=tee")
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
+
+
 def test_secagg_gives_what_flower_gives_where_all_count_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,41 @@ def test_a_server_that_fails_or_has_nobody_train(tmp_path: Path) -> None:
         Federation(write_app(tmp_path / "two", strategy="FedAvg(fraction_train=0.0)"), tmp_path / "memory")
 
 
+LOOP = """
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import ServerApp
+import numpy as np
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    arrays = ArrayRecord([np.linspace(-0.2, 0.3, 6), np.array([0.5])])
+    for number in (1, 2):
+        config = ConfigRecord({"server-round": number})
+        content = RecordDict({"arrays": arrays, "config": config})
+        ids = grid.push_messages(
+            grid.create_message(content, "train", node, str(number)) for node in grid.get_node_ids()
+        )
+        replies = [m.content["arrays"].to_numpy_ndarrays() for m in grid.pull_messages(ids)]
+        arrays = ArrayRecord([np.mean([r[k] for r in replies], axis=0) for k in range(2)])
+"""
+
+
+def test_a_loop_of_the_apps_own_is_told_single_updates(tmp_path: Path) -> None:
+    made = Federation(write_app(tmp_path / "app", server=LOOP), tmp_path / "memory")
+    asked = made.trainer.asked()
+    assert (asked.strategy, asked.rounds, asked.single) == ("the app's own loop", None, True)
+    made.play()
+    made.play()
+    for name, values in to_arrays(made.model).items():
+        np.testing.assert_allclose(made.trainer.arrays()[name], values, atol=1e-6)
+    with pytest.raises(errors.AppFailed, match="ended after 2 rounds"):
+        made.trainer.train(TrainTask("m0/train", {}, 1, 3))
+    made.trainer.close()
+
+
 def test_judging_a_model_leaves_no_trace(tmp_path: Path) -> None:
     made = played(write_app(tmp_path / "app"), tmp_path / "memory", rounds=1)
     first = to_arrays(made.model)

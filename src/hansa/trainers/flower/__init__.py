@@ -172,9 +172,15 @@ class FlowerTrainer:
         return [self.evaluate(task) for task in tasks]
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The strategy's arrays after the last final round, by name: the model as the app has it."""
+        """The strategy's arrays after the last final round, by name: the model as the app has it.
+
+        Of an app with a loop of its own nobody knows them: there it is the model that was agreed on.
+        """
         self._catch_up()
-        record = self._server.notes.arrays or self._first
+        record, agreed = self._server.notes.arrays, self._agreed()
+        if record is None:
+            types = [str(kind) for kind in self._form.types]
+            record = self._form.record(agreed[-1].model().values, types, mean=True) if agreed else self._first
         return {name: array.numpy() for name, array in record.items()}
 
     def close(self) -> None:
