@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from safetensors.numpy import load_file
 from tests.flowers import write_app
 
-from hansa import simulation, summary
+from hansa import runfolder, simulation, summary
 from hansa.config import load_federation
 from hansa.project import read_project
 from hansa.trainers.flower.apps import Apps, load_apps
@@ -141,7 +140,7 @@ def test_members_that_lie_are_left_out_of_what_a_strategy_is_told(tmp_path: Path
     _, attacked = under_hansa(
         app, tmp_path / "attacked", *chosen, "simulation.malicious={m1 = 'sign-flip:5'}"
     )
-    rows = [json.loads(line) for line in (tmp_path / "attacked" / "metrics.jsonl").read_text().splitlines()]
+    rows = runfolder.read_metrics(tmp_path / "attacked")
     assert [row["left_out"] for row in rows] == [["m1"]] * 3
     assert alone.keys() == attacked.keys()
     assert rows[-1]["loss"] < 0.2
