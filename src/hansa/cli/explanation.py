@@ -107,7 +107,7 @@ def _shared(terms: Terms) -> list[tuple[str, str]]:
             f"leave your machine as shares for {parties} computing parties; one share tells nothing.",
         ),
         ("", f"{both.capitalize()} together could read all rows of all owners, now or later."),
-        ("", "The parties are trusted to compute as agreed; a wrong training by all of them would pass."),
+        ("", "The parties are trusted to compute as agreed: a wrong training would pass."),
         ("The network", "has these layers:"),
         *layers,
         ("Opened", "is nothing while training." if not opened else "while training:"),
