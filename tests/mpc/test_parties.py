@@ -68,9 +68,17 @@ def test_owners_share_parties_train_and_owners_alone_get_the_model(place: Place)
         place.say("join", federation, "--yes", key=i, app=app)
     for i in PARTIES:
         place.say("join", federation, "--yes", key=i, app=app, role="party")
+    early = place.run("start", federation)
+    assert early.returncode == 3
+    assert "have recorded no certificate" in early.stderr
     nodes = {i: party(place, federation, i) for i in PARTIES}
     owners = {i: place.trains(federation, i) for i in OWNERS}
     try:
+        place.until(
+            federation,
+            lambda state, _: all(mpc.certificate(state, i) for i in PARTIES),
+            (*nodes.values(), *owners.values()),
+        )
         place.say("start", federation)
         log = place.folder / "log4"
         while "epoch 4 of 20" not in log.read_text():

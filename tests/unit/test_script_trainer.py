@@ -10,7 +10,7 @@ import pytest
 
 from hansa import encoding, errors
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainTask
-from hansa.mpc.computing import check_aligned
+from hansa.mpc.computing import check_rows
 from hansa.partition import Partition
 from hansa.ports import Job
 from hansa.records import Mpc
@@ -135,11 +135,11 @@ def test_parties_refuse_columns_that_do_not_belong_together(
 ) -> None:
     training = trainer(tmp_path, COLUMNS.format(other="ids"), sites=2, partition="natural").training
     ids = {owner: encoding.digest(b"a" if owner == 0 else other) for owner in owners}
-    job = Job(b"", 0, (), (), dict.fromkeys(owners, 9), ids, {})
+    job = Job(b"", 0, (), (), dict.fromkeys(owners, 99), ids, {})
     with pytest.raises(errors.Untrusted, match=message):
-        check_aligned(training, job)
-    good = Job(b"", 0, (), (), {0: 9, 1: 9}, dict.fromkeys((0, 1), bytes(32)), {})
-    check_aligned(training, good)
+        check_rows(training, job)
+    good = Job(b"", 0, (), (), {0: 99, 1: 99}, dict.fromkeys((0, 1), bytes(32)), {})
+    check_rows(training, good)
 
 
 @pytest.mark.parametrize(
@@ -171,3 +171,11 @@ def test_a_script_other_than_that_of_the_terms_is_refused(tmp_path: Path) -> Non
     options: Any = TrainerOptions(tmp_path, (), script="training.py", digest=bytes(32))
     with pytest.raises(errors.Misconfigured, match="the terms pin 0000"):
         create(options)
+
+
+def test_parties_refuse_fewer_rows_than_a_batch(tmp_path: Path) -> None:
+    training = trainer(tmp_path, ROWS).training
+    few = Job(b"", 0, (), (), {0: 7, 1: 8}, {}, {})
+    with pytest.raises(errors.Untrusted, match="share 15 rows together, and a batch is 16"):
+        check_rows(training, few)
+    check_rows(training, Job(b"", 0, (), (), {0: 8, 1: 8}, {}, {}))

@@ -42,6 +42,7 @@ def test_the_page_that_a_member_agrees_to_says_what_is_opened() -> None:
     made, _ = dealt()
     text = page(made.terms, 4)
     assert "shares for 3 computing parties" in text
+    assert "48 bytes up for each number that you share" in text
     assert "Any two of them together could read all rows" in text
     assert "hidden: to party 1, once a step, AS IT IS" in text
     quiet = replace(made.terms, mpc=Mpc())

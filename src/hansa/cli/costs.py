@@ -75,6 +75,13 @@ def update_bytes(terms: Terms) -> int:
     return SEALING + size + size // (256 * 1024) * 16
 
 
+def share_bytes(terms: Terms) -> int:
+    """Bytes of all parties' shares of one number under mpc: under ABY3 each party holds two of three components."""
+    assert terms.mpc is not None
+    ring = 16 if terms.mpc.field == "FM128" else 8
+    return ring * len(terms.govern.seats) * (2 if terms.mpc.protocol == "ABY3" else 1)
+
+
 def model_bytes(terms: Terms) -> int:
     """Bytes of the sealed model at most, without a server optimiser's state."""
     size = 4 * parameters(terms.layout)

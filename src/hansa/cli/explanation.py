@@ -177,6 +177,11 @@ def _readers(terms: Terms) -> str:
 
 def _costs(terms: Terms, members: int) -> str:
     gas = sum(costs.gas_of_a_round(terms, members).values())
+    if terms.mpc is not None:
+        return (
+            f"{costs.share_bytes(terms)} bytes up for each number that you share, and as many down for each of the "
+            f"others'; about {gas:,} gas for all {members}; at most {clock(costs.longest_round(terms))}."
+        )
     verifies, other = costs.down_bytes(terms, members)
     down = f"{_size(verifies)} down for a member"
     if other != verifies:

@@ -118,12 +118,33 @@ def start(
         terms, state = it.federation.terms, it.ledger.view().state
         _check_keys(terms, state)
         _check_enclaves(terms, state)
+        _check_computing(terms, state)
         it.ledger.submit(msg.Start())
         members = len(it.ledger.view().state.current.roster)
     if as_json:
         print_json({"round": 1, "members": members})
     else:
         console().print(f"round 1 has begun with {members} members")
+
+
+def _check_computing(terms: Terms, state: State) -> None:
+    """Under mpc nobody can share anything before all parties have recorded certificates. Raises `Unavailable`."""
+    from hansa.protocol import awaiting, mpc
+
+    if terms.mpc is None or state.round or mpc.complete(terms, state):
+        return
+    absent = awaiting.missing(terms, state)
+    found = awaiting.awaited(terms, state).get("certificate", frozenset())
+    silent = [f"0x{state.members[i].address.hex()}" for i in sorted(found)]
+    why = (
+        f"{', '.join(absent)} have not joined"
+        if absent
+        else f"{', '.join(silent)} have recorded no certificate"
+    )
+    raise errors.Unavailable(
+        f"the computing parties are not there yet: {why}",
+        hint="Parties of the terms join by --role party, and run `hansa party`. Then start.",
+    )
 
 
 def _check_keys(terms: Terms, state: State) -> None:

@@ -25,9 +25,11 @@ def party(
     listen: Annotated[
         str,
         typer.Option(
-            "--listen", metavar="HOST:PORT", help="Where the links of other parties reach this machine."
+            "--listen",
+            metavar="HOST:PORT:PORT",
+            help="Where other parties reach this machine: the port to meet at, and that of SPU's link.",
         ),
-    ] = "127.0.0.1:0",
+    ] = "127.0.0.1:0:0",
     home: Home = None,
     look: Look = LOOK,
     relay: Relay = True,
@@ -37,9 +39,9 @@ def party(
 ) -> None:
     """Be a computing party of scheme mpc: take owners' shares, train on them with the other parties, deliver.
 
-    It sees shares, and what the terms declare to be opened to it. Owners need no open port; a party needs one, at
-    --listen, which only the other parties of the terms can use (mutual TLS). Port 0 takes a free one and tells the
-    others. What it trained so far is saved in --home as its own shares, sealed under its own key.
+    It sees shares, and what the terms declare to be opened to it. Owners need no open port; a party needs two, at
+    --listen, for the other parties of the terms (mutual TLS). Port 0 takes a free one and tells the others. What it
+    trained so far is saved in --home as its own shares, sealed under its own key.
 
     SIGTERM and Ctrl-C end it after the current step; started again, it goes on from its last checkpoint.
     """

@@ -169,7 +169,7 @@ class SpuSession:
             )
 
     def _trained(self, job: Job) -> Trained:
-        check_aligned(self._training, job)
+        check_rows(self._training, job)
         owners = sorted(job.rows)
         counts = [job.rows[owner] for owner in owners]
         program = lowering.lower(self._training, counts, cache=self._home / "executables")
@@ -254,9 +254,17 @@ class SpuSession:
         return told
 
 
-def check_aligned(training: Training, job: Job) -> None:
-    """That owners of columns hold the same rows in the same order, and are all there. Raises `Untrusted`."""
-    columns = training.declared.columns
+def check_rows(training: Training, job: Job) -> None:
+    """That there are rows enough for a batch; that owners of columns are all there, and hold the same rows in the same
+    order. Raises `Untrusted`.
+    """
+    columns, batch = training.declared.columns, training.declared.batch
+    total = sum(job.rows.values()) if not columns else min(job.rows.values())
+    if total < batch:
+        raise errors.Untrusted(
+            f"owners share {total} rows together, and a batch is {batch}",
+            hint="More owners must share, or the script must take a smaller batch.",
+        )
     if not columns:
         return
     if sorted(job.rows) != list(range(len(columns))):
