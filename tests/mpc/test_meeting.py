@@ -98,6 +98,7 @@ def test_a_party_with_another_certificate_than_recorded_does_not_come_in(
     assert all(isinstance(e, errors.Unavailable) for e in found)
     assert "party 2 did not come; a caller from 127.0.0.1 had no certificate of this job" in str(found[0])
     assert "party 2 did not come" in str(found[1])
+    assert "closed its connection at once, as if it did not know this party's certificate" in str(found[2])
 
 
 def test_a_host_with_another_certificate_than_recorded_is_not_trusted(

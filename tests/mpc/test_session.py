@@ -29,7 +29,11 @@ from hansa.mpc.traffic import by_layer
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT = 5.0
+TIMEOUT = 20.0
+"""Of silence, where none is expected: a busy machine must not look like a dead one."""
+
+SHORT = 6.0
+"""Where silence is what is waited for."""
 
 
 @pytest.fixture(scope="module")
@@ -117,31 +121,32 @@ def test_training_ends_early_at_every_party_when_the_program_says_so(parties: li
 def test_children_killed_and_stopped_in_the_middle_cost_only_time(
     parties: list[Party], regression: Program, children: dict[int, int]
 ) -> None:
-    wounds = [(1, 4, 2, signal.SIGKILL), (2, 7, 1, signal.SIGSTOP)]
+    wounds = [(4, 2, signal.SIGKILL), (7, 1, signal.SIGSTOP)]
     notices: list[str] = []
 
     def told(party: Party, progress: Progress) -> None:
-        for attempt, done, victim, how in wounds:
-            if party.rank == 0 and (progress.attempt, progress.done) == (attempt, done):
-                os.kill(children[victim], how)
+        if party.rank == 0 and wounds and progress.done == wounds[0][0]:
+            _, victim, how = wounds.pop(0)
+            os.kill(children[victim], how)
 
-    results = trained(parties, regression, told, notices)
+    results = trained([replace(p, timeout=SHORT) for p in parties], regression, told, notices)
     check(results)
-    assert [r.attempts for r in results] == [3] * 3
+    assert results[0].attempts >= 3
     # Everybody is told of each by the one who knows.
-    assert sum("the session process of party 2 died (exit code -9)" in n for n in notices) == 3
-    assert sum("the session process of party 1 said nothing for" in n for n in notices) == 3
+    assert sum("the session process of party 2 died (exit code -9)" in n for n in notices) >= 3
+    assert sum("the session process of party 1 said nothing for" in n for n in notices) >= 3
 
 
 def _party_process(party: Party, program: Program, shares: list[Any], said: Any) -> None:
     """A party that is a process of its own."""
-    result = train(party, program, tiny.start(party, shares), Report(lambda x: said.send(x.done)))
+    result = train(party, program, tiny.start(party, shares), Report(said.send))
     said.send(result)
 
 
 def test_a_party_killed_whole_and_one_frozen_come_back(parties: list[Party], regression: Program) -> None:
     """Supervisors, not only their children: the host is killed and started again, then party 2 is frozen."""
     context = multiprocessing.get_context("spawn")
+    parties = [replace(p, timeout=SHORT) for p in parties]
     shares = tiny.dealt(Setting())
     noticed: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -164,15 +169,14 @@ def test_a_party_killed_whole_and_one_frozen_come_back(parties: list[Party], reg
 
     def host() -> Trained:
         process, ear = begun(0)
-        until(ear, lambda x: x == 4)
+        until(ear, lambda x: x.done == 4)
         process.kill()
         process.join()
         return ended(*begun(0))
 
     def frozen() -> Trained:
         process, ear = begun(2)
-        until(ear, lambda x: x == 4)
-        until(ear, lambda x: x == 4)  # the second attempt, which began at step 3
+        until(ear, lambda x: x.attempt > 1 and x.done > 3)  # the host is back
         os.kill(process.pid, signal.SIGSTOP)
         while "party 2 is lost: it said nothing" not in noticed.get():
             pass

@@ -45,9 +45,9 @@ def sigmoid(x: Any, xp: Any) -> Any:
 
 
 def softmax(x: Any, xp: Any) -> Any:
-    """Softmax of each row."""
+    """Softmax of each row; one reciprocal a row, where a quotient would take one an element."""
     powers = xp.exp(x - x.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return powers * (1 / powers.sum(axis=1, keepdims=True))
 
 
 def prediction(outputs: Any, loss: Loss, xp: Any) -> Any:

@@ -6,8 +6,8 @@ fresh name for SPU's link, so that old and new links never mix. When every party
 peers, the host lets them start. From then on both ends beat; silence, a closed connection or a word of failure ends
 the attempt at every party, with the same reason.
 
-    guest:  hello .......... linked ......... done        failed, at any time
-    host:          waiting*   go      start        over   failed, at any time
+    guest:  hello .................. linked ......... done        failed, at any time
+    host:          welcome waiting*   go      start        over   failed, at any time
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class _Line:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    heard: bool = False
 
     def tell(self, *words: Any) -> None:
         self.writer.write(frame(list(words)))
@@ -98,6 +99,7 @@ class _Line:
         value = await receive(self.reader, PEER_LIMIT, silence)
         if not isinstance(value, list) or not value or not isinstance(value[0], str):
             raise errors.Untrusted(f"party {self.rank} says something that is no word of a meeting")
+        self.heard = True
         return value
 
     async def end(self) -> None:
@@ -194,7 +196,9 @@ class Meeting(ABC):
         except TimeoutError:
             error = _gone(line.rank, f"said nothing for {silence:g} s")
         except (OSError, EOFError):
-            error = _gone(line.rank, "closed its connection")
+            # TLS tells no more to whom the other end refuses.
+            refused = "" if line.heard else " at once, as if it did not know this party's certificate"
+            error = _gone(line.rank, f"closed its connection{refused}")
         self._ended(line, error)
 
     @abstractmethod
@@ -300,6 +304,7 @@ class Host(Meeting):
         self._lines[line.rank] = line
         self._hellos[line.rank] = claimed, hello
         self._begin(line)
+        line.tell("welcome")
         self._changed.set()
 
     async def _say_who_waits(self) -> None:
@@ -403,6 +408,8 @@ class Guest(Meeting):
                 self._around.notice(_waiting(ranks))
             case "go", [int(attempt), int(step), str(link)] if self._agreed is None and len(link) <= _NAME:
                 self._agreed = Agreement(attempt, step, link)
+            case "welcome", []:
+                pass
             case (("start" | "over"), []):
                 self._happened.add((word, 0))
             case _:

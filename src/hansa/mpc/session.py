@@ -166,6 +166,7 @@ class _Session:
         self._costs: dict[str, Cost] = {}
         self._attempt = self._done = 0
         self._final: Checkpoint | None = None
+        self._said = ""
 
     async def trained(self) -> Trained:
         """Attempt after attempt, until one comes to the end."""
@@ -174,7 +175,7 @@ class _Session:
             return self._outcome(self._final)
         party = self._party
         around = Surroundings(
-            party.rank, party.places, party.own, party.timeout, party.patience, self._report.notice
+            party.rank, party.places, party.own, party.timeout, party.patience, self._notice
         )
         meeting: Meeting = Host(around, party.listener) if party.rank == 0 else Guest(around)
         futile, reached = 0, -1
@@ -191,7 +192,7 @@ class _Session:
                         raise GivenUp(
                             f"given up after {FUTILE} attempts at step {reached}: {e}", hint=e.hint
                         ) from e
-                    self._report.notice(f"{e}. {e.hint}")
+                    self._notice(f"{e}. {e.hint}")
                 except Exception as e:
                     # A fault of this program; the others need not wait for what does not come back.
                     await meeting.abandon(errors.HansaError(f"party {party.rank} failed: {type(e).__name__}"))
@@ -206,6 +207,12 @@ class _Session:
             self._attempt = newest.attempt
             self._costs.update(newest.costs)
             self._final = newest if newest.last else None
+
+    def _notice(self, words: str) -> None:
+        """Tell what is new: while it waits, a party hears the same over and over."""
+        if words != self._said:
+            self._report.notice(words)
+        self._said = words
 
     def _outcome(self, final: Checkpoint) -> Trained:
         outputs = {v.name: final.shares[v.name] for v in self._program.outputs}
@@ -239,8 +246,8 @@ class _Session:
                 if not passes(e):
                     raise
                 await meeting.abandon(e)
-                self._report.notice(f"{e}. {e.hint}")
-                await asyncio.sleep(self._party.timeout / 50)
+                self._notice(f"{e}. {e.hint}")
+                await asyncio.sleep(self._party.timeout / 5)
 
     async def _worked(self, runtime: Runtime, meeting: Meeting, agreed: Agreement) -> Trained:
         held = self._kept.load(agreed.step, self._variables) if agreed.step else None
