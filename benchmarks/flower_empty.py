@@ -2,8 +2,8 @@
 
 For the `--vs-flower` column of round.py. Flower runs in a process of its own: it starts Ray, changes this
 process's environment and logs a lot. Only the time of a round counts: plain FedAvg over all clients, no
-evaluation, start-up excluded. One CPU a client, so that Ray uses every core. Needs `pip install 'hansa[flower]'`
-without constraints.txt, whose rich, typer and packaging are newer than Flower allows.
+evaluation, start-up excluded. One CPU a client, so that Ray uses every core. Needs Ray beside Flower: `pip install
+'flwr[simulation]==1.41.0'`, in an environment that may have it.
 Usage: python benchmarks/flower_empty.py MEMBERS ROUNDS
 """
 
@@ -26,7 +26,7 @@ QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_U
 def require() -> None:
     """Ends the program when Flower or its simulation engine, Ray, is not installed."""
     if find_spec("flwr") is None or find_spec("ray") is None:
-        sys.exit("--vs-flower needs Flower's simulation: run `pip install 'hansa[flower]'`.")
+        sys.exit("--vs-flower needs Flower's simulation: run `pip install 'flwr[simulation]==1.41.0'`.")
 
 
 def milliseconds(members: int, rounds: int) -> float:

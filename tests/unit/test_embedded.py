@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -303,11 +304,13 @@ def test_a_checkpoint_waits_for_whoever_reads_the_file(
 
 
 def test_who_has_looked_at_a_chain_does_not_hold_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     path = tmp_path / "chain.sqlite"
     with open_chain(path, GENESIS) as chain:
         history(chain)
+        gc.disable()
+        request.addfinalizer(gc.enable)
         with looked_at(path) as seen:
             assert seen.block(seen.height).header.hash == chain.block(chain.height).header.hash
             assert seen.request("eth_getBlockByNumber", ("latest", True))

@@ -344,12 +344,8 @@ def looked_at(path: Path) -> Iterator[Chain]:
 
     Raises `Unavailable`, `Untrusted`.
     """
-    # A kept statement would hold the file open beyond `close`, and its writer waits for those who do.
     where = f"{path.absolute().as_uri()}?mode=ro"
-    with (
-        _storage("read"),
-        closing(sqlite3.connect(where, uri=True, isolation_level=None, cached_statements=0)) as database,
-    ):
+    with _storage("read"), closing(sqlite3.connect(where, uri=True, isolation_level=None)) as database:
         database.execute("begin")
         yield Chain(database, _genesis(database))
 

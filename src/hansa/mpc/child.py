@@ -109,8 +109,8 @@ class _Runtime:
         """This party's shares, encoded."""
         return [encode_share(self._share(name)) for name in names]
 
-    def open(self, name: str, to: int) -> list[Any] | None:
-        """Make a variable plain at party `to`: the array there, and what it cost. See `_components_for`."""
+    def open(self, name: str, to: int) -> list[Any]:
+        """Make a variable plain at party `to`: gives the array there, and what it cost. See `_proof`."""
         share, begun = self._share(name), time.perf_counter()
         if self._rank != to:
             sent = self._send(to, self._proof(share, to))

@@ -62,7 +62,7 @@ _JUDGEMENT = _Link(
 _AGGREGATE = _Link(
     "Aggregate",
     "The selected updates give the model on the chain, bit for bit.",
-    ("aggregates recomputed", "sums recomputed", "evidence records"),
+    ("aggregates recomputed", "sums recomputed", "evidence records", "selections"),
 )
 _OPENING = _Link(
     "Opening",

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from hansa.records import Limits, Terms
 from hansa.report.chronicle import Chronicle, Clocks, Spending
 from hansa.report.evidence import VERDICTS
 from hansa.report.facts import Audited, Check, Facts, Row
-from hansa.report.flow import Volume
+from hansa.report.flow import UNKNOWN, Volume
 from hansa.report.making import Gathered, make
 from hansa.stores import parts
 from hansa.summary import SUMMARY
@@ -106,14 +106,14 @@ class _Blobs:
         return self.rows[digest]
 
     def model(self, evidence: bytes) -> int:
-        """Bytes of the sealed model that an evidence record names, and of that record."""
+        """Bytes of the sealed model that an evidence record names, 0 where it names none, as that of a sum."""
         if evidence not in self.sealed:
             data = self._small(evidence)
             if data is None:
                 return 0
             with suppress(errors.Untrusted):
                 self.sealed[evidence] = ckpt.sealed_digest(data)
-        return self.size(evidence) + self.whole(self.sealed.get(evidence, b""))
+        return self.whole(self.sealed[evidence]) if evidence in self.sealed else 0
 
     def _small(self, digest: bytes) -> bytes | None:
         path = self.store / parts.blob_key(digest)
@@ -188,9 +188,11 @@ class RunFacts:
     def _volumes(self) -> tuple[Volume, Volume, Volume]:
         updates = [d for of_round in self._chronicle.updates.values() for d in of_round.values()]
         rows = [d for of_round in self._chronicle.ballots.values() for d in of_round.values()]
-        sizes = [[self._blobs.whole(d) for d in updates], [self._blobs.size(d) for d in rows]]
-        sizes.append([self._blobs.model(d) for d in self._chronicle.evidence.values()])
-        return tuple(Volume(sum(s > 0 for s in of_kind), sum(of_kind)) for of_kind in sizes)  # type: ignore[return-value]
+        return (
+            _volume(map(self._blobs.whole, updates)),
+            _volume(map(self._blobs.size, rows)),
+            _volume(map(self._blobs.model, self._chronicle.evidence.values())),
+        )
 
     def _shown(self) -> list[int]:
         """Rounds whose matrices are shown: all, or the newest and others at even steps, as far as a page can hold."""
@@ -214,6 +216,12 @@ class RunFacts:
         if shown < held:
             return (f"The evaluation matrix is shown for {shown} of {held} rounds, to keep this file small.",)
         return ()
+
+
+def _volume(sizes: Iterable[int]) -> Volume:
+    """How many blobs there are, and their bytes; unknown where there is none."""
+    found = [size for size in sizes if size]
+    return Volume(len(found), sum(found)) if found else UNKNOWN
 
 
 def _nobody(terms: Terms) -> Scheme | None:

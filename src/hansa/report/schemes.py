@@ -47,12 +47,14 @@ def _sums(
         return ()
     parties = secagg.parties(terms, state)
     sizes = [len(s.selected) for s in story if s.outcome is Outcome.FINAL and s.selected]
-    of = f"{min(sizes)} to {max(sizes)} updates each" if sizes else "none yet"
+    span = " to ".join(map(str, sorted({min(sizes), max(sizes)}))) if sizes else ""
     burned = f"; {len(state.burned)} rounds were burned" if state.burned else ""
     opened = _count(state, RecordKind.OPENING)
     return (
         Word("single updates", "nobody sees one: only sums exist, under one-time masks"),
-        Word("sums", f"{len(sizes)} opened, of {of}{burned}"),
+        Word(
+            "sums", (f"{len(sizes)} opened, of {span} updates each" if sizes else "none opened yet") + burned
+        ),
         Word(
             "key centre",
             f"{_listed(names, parties.centres)}: holds one half of every opening, sees no update and no sum",
