@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "deploy" / "README.md",
-    ROOT / "src" / "hansa" / "templates" / "shared" / "README.md",
+    *sorted((ROOT / "src" / "hansa" / "templates").glob("*/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
@@ -39,6 +39,9 @@ INLINE = re.compile(r"(?<!`)`(hansa [^`]+)`(?!`)")
 RUN = {
     "docs/tutorial.md": "tests/e2e/test_tutorial.py::test_the_tutorial_works_as_written",
     "src/hansa/templates/shared/README.md": "tests/e2e/test_new.py::test_a_new_federation_is_checked_and_run_as_it_is",
+    "src/hansa/templates/flower/README.md": (
+        "tests/e2e/test_new.py::test_a_new_flower_app_is_run_and_audited_and_its_own_test_passes"
+    ),
     "examples/digits/README.md": "tests/e2e/test_run.py::test_audit_passes_with_and_without_anchors",
     "examples/fashion-mnist/README.md": "tests/e2e/test_fashion_mnist.py::test_it_trains_and_is_audited",
     "examples/cluster/README.md": "tests/e2e/test_cluster.py::test_five_processes_train_digits",

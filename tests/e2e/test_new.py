@@ -26,7 +26,7 @@ def ran(words: tuple[str, ...], cwd: Path, code: int = 0) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=Template)
+@pytest.fixture(scope="module", params=[Template.PYTORCH, Template.SKLEARN])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a new federation `mine` was made, of each template."""
     place = tmp_path_factory.mktemp("new")
@@ -45,6 +45,16 @@ def test_a_new_federation_is_checked_and_run_as_it_is(place: Path) -> None:
 
 def test_its_own_test_passes(place: Path) -> None:
     assert "3 passed" in ran(PYTEST, place / "mine")
+
+
+def test_a_new_flower_app_is_run_and_audited_and_its_own_test_passes(tmp_path: Path) -> None:
+    pytest.importorskip("flwr")
+    ran((*HANSA, "new", "mine", "--template", "flower"), tmp_path)
+    words = ("--scheme", "plaintext", "--rounds", "2", "--json")
+    run = json.loads(ran((*HANSA, "run", "mine", *words), tmp_path))
+    assert (run["name"], run["rounds"]) == ("mine", 2)
+    ran((*HANSA, "audit", run["run"]), tmp_path)
+    assert "3 passed" in ran(PYTEST, tmp_path / "mine")
 
 
 TIME = "__import__('time').time() % 1"

@@ -95,7 +95,7 @@ def test_a_federation_from_nothing_to_an_audit(empty: Path, tmp_path: Path) -> N
     assert (tmp_path / "model.safetensors").read_bytes() == (
         tmp_path / done["run"] / "model.safetensors"
     ).read_bytes()
-    for template in ("pytorch", "sklearn"):
+    for template in ("pytorch", "sklearn", "flower"):
         ran(hansa, "new", template, "--template", template, cwd=tmp_path)
 
 

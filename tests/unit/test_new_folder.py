@@ -15,7 +15,8 @@ from typer.main import get_command
 from hansa import config, errors
 from hansa.app import components, load_app
 from hansa.cli import main as cli
-from hansa.cli.new import EXTRAS, FILES, TEMPLATE, Template, create
+from hansa.cli.new import EXTRAS, FILES, FLOWER_FILES, TEMPLATE, Template, create
+from hansa.project import read_project
 
 TEMPLATES = resources.files("hansa").joinpath("templates")
 SHARED = TEMPLATES.joinpath("shared")
@@ -43,13 +44,26 @@ def test_the_templates_are_all_files_that_are_written() -> None:
     folders = {folder.name for folder in TEMPLATES.iterdir()} - {"__pycache__"}
     assert folders == {*Template, "shared"}
     shared = {file.name for file in SHARED.iterdir() if file.is_file()}
-    for template in Template:
+    for template in (Template.PYTORCH, Template.SKLEARN):
         own = {file.name for file in TEMPLATES.joinpath(template).iterdir() if file.is_file()}
         assert own | shared == set(FILES)
         assert not own & shared
 
 
-@pytest.mark.parametrize("template", Template)
+def test_the_template_of_flower_is_the_example(tmp_path: Path) -> None:
+    """Under another name, and with a test and a page of its own."""
+    create(tmp_path / "lab", Template.FLOWER)
+    example, made = Path(__file__).parents[2] / "examples" / "flower-quickstart", tmp_path / "lab"
+    assert {str(p.relative_to(made)) for p in made.rglob("*") if p.is_file()} == set(FLOWER_FILES)
+    for file in set(FLOWER_FILES) - {"test_app.py", "README.md"}:
+        assert (made / file).read_text() == (example / file).read_text().replace(
+            '"flower-quickstart"', '"lab"'
+        ), file
+    assert read_project(made).name == "lab"
+    assert re.findall(r"hansa\[[\w,]+\]", (made / "README.md").read_text()) == [EXTRAS[Template.FLOWER]]
+
+
+@pytest.mark.parametrize("template", [Template.PYTORCH, Template.SKLEARN])
 def test_a_template_is_an_app_and_says_what_it_needs(tmp_path: Path, template: Template) -> None:
     create(tmp_path / "lab", template)
     app = load_app(tmp_path / "lab")

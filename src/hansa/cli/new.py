@@ -26,15 +26,25 @@ class Template(StrEnum):
     """Folders of `hansa/templates` that differ in framework."""
 
     PYTORCH = "pytorch"
+    FLOWER = "flower"
     SKLEARN = "sklearn"
 
 
-EXTRAS = {Template.PYTORCH: EXTRA, Template.SKLEARN: "hansa[sklearn]"}
+EXTRAS = {Template.PYTORCH: EXTRA, Template.SKLEARN: "hansa[sklearn]", Template.FLOWER: "hansa[torch,flower]"}
 FILES = {
     "federation.toml": "the terms: what you must decide stands there, the rest as comments",
     "app.py": "model, data, training: works as it is, says where your own data go",
     "test_app.py": "run pytest after every change",
     "member.toml": "yours alone: keys, data, chain and store; for when the federation is founded",
+    "README.md": "what to do next",
+}
+FLOWER_FILES = {
+    "pyproject.toml": "components, run config, simulated members: as Flower reads it",
+    "quickstart/__init__.py": "the app's package",
+    "quickstart/task.py": "model, data, training: works as it is",
+    "quickstart/client_app.py": "what each member runs",
+    "quickstart/server_app.py": "the strategy",
+    "test_app.py": "run pytest after every change",
     "README.md": "what to do next",
 }
 
@@ -49,31 +59,35 @@ def new(
     as_json: Json = False,
 ) -> None:
     """Write a federation that works, to begin with: terms, app, its test. Needs no network."""
-    create(folder, template)
+    files = create(folder, template)
     if as_json:
-        print_json({"folder": str(folder), "template": template, "files": list(FILES)})
+        print_json({"folder": str(folder), "template": template, "files": list(files)})
         return
     table = grid()
-    for name, what in FILES.items():
+    for name, what in files.items():
         table.add_row(str(folder / name), what)
     table.add_row("", "")
-    table.add_row("next", command("hansa", "check", folder))
-    table.add_row("", command("hansa", "run", folder, "--rounds", "2"))
+    # Its own files know of no scheme.
+    scheme = ("--set", "federation.scheme=plaintext") if template is Template.FLOWER else ()
+    table.add_row("next", command("hansa", "check", folder, *scheme))
+    table.add_row("", command("hansa", "run", folder, *scheme, "--rounds", "2"))
     console().print(table)
 
 
-def create(folder: Path, template: Template = Template.PYTORCH) -> None:
-    """Write the template's files into `folder`, which is made if missing; it must be empty.
+def create(folder: Path, template: Template = Template.PYTORCH) -> dict[str, str]:
+    """Write the template's files into `folder`, which is made if missing, and say what each is; it must be empty.
 
     Raises `Misconfigured` when it is not, cannot be written, or its name is none for a federation.
     """
     name = folder.absolute().name
     _check_name(name)
+    files = FLOWER_FILES if template is Template.FLOWER else FILES
     try:
         if folder.exists() and any(folder.iterdir()):
             raise errors.Misconfigured(f"{folder} is not empty", hint="Name a new folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        for file in FILES:
+        for file in files:
+            (folder / file).parent.mkdir(exist_ok=True)
             text = _source(template, file).read_text(encoding="utf-8")
             with (folder / file).open("x", encoding="utf-8") as out:
                 out.write(text.replace(TEMPLATE, name).replace(EXTRA, EXTRAS[template]))
@@ -81,12 +95,13 @@ def create(folder: Path, template: Template = Template.PYTORCH) -> None:
         raise errors.Misconfigured(
             f"cannot write {e.filename or folder}: {e.strerror}", hint="Name a folder that you may write to."
         ) from e
+    return files
 
 
 def _source(template: Template, file: str) -> Traversable:
     """The file of this template, or else the one that all share."""
     templates = resources.files("hansa").joinpath("templates")
-    own = templates.joinpath(template, file)
+    own = templates.joinpath(template, *file.split("/"))
     return own if own.is_file() else templates.joinpath("shared", file)
 
 
