@@ -150,6 +150,13 @@ def test_red_is_what_others_can_read_of_one_member(agreed, red: set[str]) -> Non
     assert (3, 90) in {(f.count, f.bytes) for f in found}
 
 
+def test_only_a_simulated_enclave_lets_its_host_read_sums() -> None:
+    for tee, seen in ((SIMULATED.tee, "joint"), (REAL.tee, "sealed")):
+        agreed = replace(SUMS, scheme="tee", tee=tee)
+        found = {f.what: f.others for f in flows_of(agreed, UNKNOWN, UNKNOWN, UNKNOWN)}
+        assert found["sum of updates"] == seen
+
+
 def test_no_hardware_protection_is_said_where_updates_are() -> None:
     found = {f.what: f.who for f in flows_of(SIMULATED, UNKNOWN, UNKNOWN, UNKNOWN)}
     assert "NO HARDWARE PROTECTION" in found[UPDATE]

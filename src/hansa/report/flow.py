@@ -87,10 +87,10 @@ def _sums(terms: Terms) -> tuple[Flow, ...]:
         return (
             Flow("sum of updates", "joint", "masked", "joint", "the members whose updates it holds", False),
         )
-    who = "enclaves of servers open it"
     if protection(terms) == NO_PROTECTION:
-        who += f", whose hosts can read it ({NO_PROTECTION})"
-    return (Flow("sum of updates", "none", "masked", "joint", who, False),)
+        who = f"enclaves of servers open it, whose hosts can read it ({NO_PROTECTION})"
+        return (Flow("sum of updates", "none", "masked", "joint", who, False),)
+    return (Flow("sum of updates", "none", "masked", "sealed", "attested enclaves of servers only", False),)
 
 
 def _row(volume: Volume) -> Flow:
