@@ -91,6 +91,7 @@ bench: setup node_modules/.ready
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/tee.py
 	$(BIN)/python benchmarks/secagg.py
+	@if test -e $(VENV_MPC)/.ready; then $(BIN_MPC)/python benchmarks/mpc.py; fi
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1000) --processes 2
