@@ -100,7 +100,9 @@ def case(name: str, training: Training, rows: Sequence[Any], by_grad: bool = Fal
     counts = tuple(len(own.ids) for own in checked)
     values: dict[str, Any] = {}
     for i, own in enumerate(checked):
-        values |= inputs.share_values(training, own, i, counts, lambda n, i=i: bytes([i]) * n)
+        steps = training.declared.epochs * (sum(counts) // training.declared.batch)
+        found = inputs.share_values(training, own, steps, len(counts), bytes([i]) * 32)
+        values |= {f"{shared}.{i}": array for shared, array in found.items()}
     return Case(name, training, counts, values, by_grad)
 
 

@@ -137,7 +137,7 @@ class Rows(TinyTrainer):
         super().__init__()
         self.spoil = spoil
 
-    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
+    def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
         member = int(dataset.split("/")[0][1:])
         rows = np.full((4, LENGTH), member, np.float32)
         return Table(4, encoding.digest(dataset.encode()), {"features": self.spoil(rows)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -101,9 +101,9 @@ class Ahead:
         """As the trainer below."""
         return self._trainer.evaluate_many(tasks)
 
-    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
+    def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
         """As the trainer below, if it is that of a training script."""
-        return cast(Owning, self._trainer).table(dataset, terms, owners, entropy)
+        return cast(Owning, self._trainer).table(dataset, terms, owners, key)
 
     def declared(self, terms: Mpc) -> Mpc:
         """As the trainer below, if it is that of a training script."""

@@ -315,8 +315,9 @@ class Table:
 class Owning(Trainer, Protocol):
     """The trainer of a training script."""
 
-    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
-        """A dataset as its owner shares it, with its part of the noise that reveals need, of so many `owners`.
+    def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
+        """A dataset as its owner shares it, with its part of the noise that reveals need, of so many `owners`; noise
+        follows from 32 secret bytes, `key`.
 
         Raises `Misconfigured` for rows that the script cannot take.
         """

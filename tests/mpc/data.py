@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from hansa.mpc import Network, Sgd, SoftmaxCrossEntropy, Training, inputs, outline
+from hansa.mpc.schedule import steps_an_epoch
 
 
 def training(layers: Sequence[Any], **changes: Any) -> Training:
@@ -37,9 +38,15 @@ def shared(declared: Training, counts: Sequence[int], x: Any, y: Any) -> Mapping
     for owner, (at, count) in enumerate(zip(itertools.accumulate(counts, initial=0), counts, strict=False)):
         own = range(at, at + count)
         checked = inputs.check_rows(declared, (own, x[at : at + count], y[at : at + count]), owner)
-        key = bytes([owner]) * 32
-        found |= inputs.share_values(declared, checked, owner, counts, lambda n, key=key: key[:n])
+        found |= named(declared, checked, owner, counts)
     return found
+
+
+def named(declared: Training, checked: inputs.Shared, owner: int, counts: Sequence[int]) -> Mapping[str, Any]:
+    """What one of the owners shares, as the program calls it; noise from fixed bytes."""
+    steps = declared.declared.epochs * steps_an_epoch(declared.declared, outline.total_rows(declared, counts))
+    found = inputs.share_values(declared, checked, steps, len(counts), bytes([owner]) * 32)
+    return {f"{name}.{owner}": array for name, array in found.items()}
 
 
 def joined(

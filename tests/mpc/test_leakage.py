@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.mpc.data import digits, joined, shared, training
+from tests.mpc.data import digits, joined, named, shared, training
 from tests.mpc.threads import Parties
 
 from hansa.app import Site
@@ -101,7 +101,7 @@ def test_the_example_of_a_bottleneck_stops_both_attacks() -> None:
     counts = tuple(len(rows.ids) for rows in checked)
     values: dict[str, Any] = {}
     for i, rows in enumerate(checked):
-        values |= inputs.share_values(declared, rows, i, counts, lambda n, i=i: bytes([i]) * n)
+        values |= named(declared, rows, i, counts)
     seen = ("shown", "prediction", "dense3.rows", "dense3.gradient")
     parties = Parties(declared, counts, values, seen=seen)
     parties.train()

@@ -14,6 +14,7 @@ from tests.unit.test_mpc_network import NOISED, training
 from hansa import errors
 from hansa.mpc import OWNERS, Dense, Logistic, ReLU, Squared, bottleneck, inputs, outline
 
+KEY = bytes(range(32))
 GOOD: Any = (["a", "b"], [[0.5] * 8, [1.0] * 8], [0, 2])
 
 
@@ -91,29 +92,24 @@ def test_owners_of_columns_share_theirs_alone() -> None:
     labels = inputs.check_rows(declared, rows(features=None, labels=[0, 1]), 1)
     assert features.labels is None
     assert labels.features is None
-    assert set(inputs.share_values(declared, features, 0, (2, 2), bytes)) == {"x.0"}
-    assert set(inputs.share_values(declared, labels, 1, (2, 2), bytes)) == {"y.1"}
+    assert set(inputs.share_values(declared, features, 2, 2, KEY)) == {"x"}
+    assert set(inputs.share_values(declared, labels, 2, 2, KEY)) == {"y"}
     with pytest.raises(errors.Misconfigured, match="must hold the same"):
         outline.outline(declared, (2, 3))
 
 
-def test_what_owners_committed_to_is_what_they_share() -> None:
-    declared = training([Dense(3)], batch=2)
-    checked = inputs.check_rows(declared, GOOD, 0)
-    with pytest.raises(errors.Misconfigured, match="owner 0 has no x.0"):
-        inputs.share_values(declared, checked, 0, (3,), bytes)
+def test_fewer_rows_than_a_batch_have_no_program() -> None:
     with pytest.raises(errors.Misconfigured, match="a batch is 2"):
-        outline.outline(declared, (1,))
+        outline.outline(training([Dense(3)], batch=2), (1,))
 
 
 def test_noise_of_all_owners_but_one_is_enough() -> None:
     declared = training([Dense(6), ReLU(), NOISED, Dense(3, at=2)], norm=2.0, batch=16, epochs=40)
-    counts = (16, 16, 16)
     drawn: list[Any] = []
     for owner in range(3):
         checked = inputs.check_rows(declared, ([*range(16)], np.ones((16, 8)), [0] * 16), owner)
-        values = inputs.share_values(declared, checked, owner, counts, lambda n, k=owner: bytes([k]) * n)
-        drawn.append(values[f"noise.{bottleneck.SHOWN}.{owner}"])
+        values = inputs.share_values(declared, checked, 40 * 3, 3, bytes([owner]) * 32)
+        drawn.append(values[f"noise.{bottleneck.SHOWN}"])
     assert drawn[0].shape == (40 * 3, 16, 6)
     two = drawn[0] + drawn[1]
     assert two.std() == pytest.approx(4.0, rel=0.03)

@@ -40,6 +40,7 @@ def rows(site):
     return {other}, x[:, 3:], y
 """
 TERMS = Mpc(rows=200)
+KEY = bytes(range(32))
 
 
 def trainer(at: Path, script: str, sites: int = 3, partition: str = "iid") -> ScriptTrainer:
@@ -48,16 +49,12 @@ def trainer(at: Path, script: str, sites: int = 3, partition: str = "iid") -> Sc
     return create(TrainerOptions(at, places, Partition(partition), script="training.py"))
 
 
-def no_entropy(_n: int) -> bytes:
-    raise AssertionError("no noise is drawn here")
-
-
 def test_rows_are_shared_out_and_none_is_in_two_places(tmp_path: Path) -> None:
     made = trainer(tmp_path, ROWS)
     keys = [f"m{i}/{part}" for i in range(3) for part in ("train", "validation")]
     assert sum(made.examples(key) for key in (*keys, "test")) == 120
     assert made.examples("pooled/train") == sum(made.examples(f"m{i}/train") for i in range(3))
-    tables = [made.table(f"m{i}/train", TERMS, 3, no_entropy) for i in range(3)]
+    tables = [made.table(f"m{i}/train", TERMS, 3, KEY) for i in range(3)]
     assert len({t.ids for t in tables}) == 3
     for table in tables:
         assert table.arrays.keys() == {"x", "y"}
@@ -101,7 +98,7 @@ def test_a_noised_bottleneck_needs_the_most_rows_and_gets_noise_for_so_many(tmp_
     found = made.declared(TERMS)
     assert found.reveals
     assert all(r.noise > 0 and r.clip > 0 for r in found.reveals)
-    table = made.table("m0/train", TERMS, 3, lambda n: bytes(range(n)))
+    table = made.table("m0/train", TERMS, 3, KEY)
     slots = 20 * (200 // 16)
     shown = next(a for name, a in table.arrays.items() if a.ndim == 3 and a.shape[1:] == (16, 3))
     assert shown.shape[0] == slots
@@ -110,7 +107,7 @@ def test_a_noised_bottleneck_needs_the_most_rows_and_gets_noise_for_so_many(tmp_
 
 def test_owners_of_columns_hold_the_same_rows(tmp_path: Path) -> None:
     made = trainer(tmp_path, COLUMNS.format(other="ids"), sites=2, partition="natural")
-    one, two = (made.table(f"m{i}/train", TERMS, 2, no_entropy) for i in range(2))
+    one, two = (made.table(f"m{i}/train", TERMS, 2, KEY) for i in range(2))
     assert one.ids == two.ids
     assert (set(one.arrays), set(two.arrays)) == ({"x"}, {"x", "y"})
     assert one.rows + made.examples("test") == 120
@@ -156,7 +153,7 @@ def test_parties_refuse_columns_that_do_not_belong_together(
 def test_rows_that_the_script_cannot_take_stay_at_home(tmp_path: Path, change: str, message: str) -> None:
     made = trainer(tmp_path, ROWS.replace("return ids, x, y", change))
     with pytest.raises(errors.Misconfigured, match=message):
-        made.table("m0/train", TERMS, 3, no_entropy)
+        made.table("m0/train", TERMS, 3, KEY)
 
 
 def test_a_script_that_raises_is_told_as_its_own_fault(tmp_path: Path) -> None:

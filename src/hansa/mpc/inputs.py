@@ -6,8 +6,9 @@ before anything leaves it.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +20,13 @@ from safetensors.numpy import load as load_safetensors
 
 from hansa import errors
 from hansa.encoding import digest as digest_of
-from hansa.mpc import bottleneck, layers, outline
-from hansa.mpc.layout import Shape
+from hansa.mpc import bottleneck, layers
+from hansa.mpc.layout import Arrangement, Shape
 from hansa.mpc.network import Conv, Dense, Logistic, SoftmaxCrossEntropy
 from hansa.mpc.schedule import initial_of
 from hansa.mpc.training import Rows, Training
 
 Array = NDArray[np.float32]
-Entropy = Callable[[int], bytes]
 
 MAX_ROWS: Final = 1 << 20
 WEIGHTS_LIMIT: Final = 256 * 1024 * 1024
@@ -171,32 +171,21 @@ def encode_labels(training: Training, labels: Any, count: int) -> Array:
 
 
 def share_values(
-    training: Training, shared: Shared, owner: int, counts: Sequence[int], entropy: Entropy
+    training: Training, rows: Shared, steps: int, owners: int, key: bytes
 ) -> Mapping[str, Array]:
-    """All that one owner shares, by variable name. counts: rows of all owners. entropy: random bytes, for noise."""
-    found: dict[str, Array] = {}
-    for variables, values in (
-        (outline.features_of(training, counts), shared.features),
-        (outline.labels_of(training, counts), shared.labels),
-    ):
-        if owner in variables:
-            if values is None or values.shape != variables[owner].shape:
-                raise errors.Misconfigured(
-                    f"owner {owner} has no {variables[owner].name} of shape {variables[owner].shape}",
-                    hint="The numbers of rows are those that the owners committed to.",
-                )
-            found[variables[owner].name] = values
-    noise = outline.noise_of(training, counts)
-    deviations = (
-        {v.name: d for v, d in bottleneck.noises(training.declared, training.layout).items()} if noise else {}
-    )
-    for joined, parts in noise.items():
+    """All that one owner shares, by name: x, y, and its part of the noise, for so many `steps`.
+
+    owners: how many share, at least. key: 32 secret bytes; noise follows from it.
+    """
+    found = {name: array for name, array in (("x", rows.features), ("y", rows.labels)) if array is not None}
+    if training.layout.arrangement is not Arrangement.BOTTLENECK:
+        return found
+    for variable, deviation in bottleneck.noises(training.declared, training.layout).items():
         # Any one owner may work with the party and take its own part away: what the others drew must be enough.
-        spread = deviations[joined.name] / math.sqrt(max(1, len(counts) - 1))
-        variable = parts[owner]
-        found[variable.name] = (gaussian(math.prod(variable.shape), entropy(32)) * spread).reshape(
-            variable.shape
-        )
+        spread = np.float32(deviation / math.sqrt(max(1, owners - 1)))
+        own = hashlib.sha256(key + variable.name.encode()).digest()
+        shape = (steps, *variable.shape)
+        found[variable.name] = (gaussian(math.prod(shape), own) * spread).reshape(shape)
     return found
 
 

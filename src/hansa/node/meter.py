@@ -189,9 +189,9 @@ class MeteredTrainer:
         """See `Trainer.examples`."""
         return self.inner.examples(dataset)
 
-    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
+    def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
         """See `Owning.table`."""
-        return cast(Owning, self.inner).table(dataset, terms, owners, entropy)
+        return cast(Owning, self.inner).table(dataset, terms, owners, key)
 
     def train(self, task: TrainTask) -> TrainResult:
         """See `Trainer.train`."""

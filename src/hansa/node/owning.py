@@ -53,7 +53,7 @@ class Owner:
             self.me.training_data,
             mpc.mpc_of(self.terms),
             self.terms.training.min_members,
-            lambda n: self.world.entropy(f"noise/{state.round}", n),
+            self.world.entropy(f"noise/{state.round}", 32),
         )
         dealt = [self._sharing.deal(mpc.job(state), name, array) for name, array in table.arrays.items()]
         return self._scheme.offer(state, table.rows, table.ids, dealt), table.rows

@@ -7,8 +7,7 @@ a simulation together. A data set is rows as they are shared: behind the plain b
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, final
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from hansa import encoding, errors
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainResult, TrainTask, Values, users_traceback
 from hansa.mpc import bottleneck, layers, outline, schedule
-from hansa.mpc.inputs import Shared, check_rows, gaussian
+from hansa.mpc.inputs import Shared, check_rows, share_values
 from hansa.mpc.layout import Arrangement, Segment
 from hansa.mpc.network import Logistic, SoftmaxCrossEntropy
 from hansa.mpc.program import Open, Operation
@@ -29,8 +28,6 @@ from hansa.ports import Table
 from hansa.records import Boundary, Mpc
 
 Rows = NDArray[np.int64]
-FEATURES, LABELS = "x", "y"
-"""What an owner's arrays are called; noise has the names of what it is added to."""
 
 
 @final
@@ -151,20 +148,11 @@ class ScriptTrainer:
         """Rows of a data set."""
         return len(self._dataset(dataset).ids)
 
-    def table(self, dataset: str, terms: Mpc, owners: int, entropy: Callable[[int], bytes]) -> Table:
+    def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
         """See `ports.Owning.table`. Raises `Misconfigured`."""
-        rows = self._dataset(dataset)
-        found: dict[str, NDArray[Any]] = {}
-        for name, array in ((FEATURES, rows.features), (LABELS, rows.labels)):
-            if array is not None:
-                found[name] = array
-        if self.training.layout.arrangement is Arrangement.BOTTLENECK:
-            declared = self.training.declared
-            slots = declared.epochs * (terms.rows // declared.batch)
-            for v, deviation in bottleneck.noises(declared, self.training.layout).items():
-                # Any one owner may work with the party and take its own part away: the others' must be enough.
-                shape, spread = (slots, *v.shape), deviation / math.sqrt(max(1, owners - 1))
-                found[v.name] = (gaussian(math.prod(shape), entropy(32)) * np.float32(spread)).reshape(shape)
+        rows, declared = self._dataset(dataset), self.training.declared
+        steps = declared.epochs * (terms.rows // declared.batch)
+        found = share_values(self.training, rows, steps, owners, key)
         return Table(len(rows.ids), encoding.digest(encoding.encode(list(rows.ids))), found)
 
     # in the clear, for comparison
