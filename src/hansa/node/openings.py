@@ -5,6 +5,7 @@ With `enclosed` an attested enclave opens them in the members' place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -134,12 +135,7 @@ class Openings:
 
     def release(self, state: State, result: bytes) -> bytes:
         """Publish what is proposed; gives its digest, since an opening is its own evidence."""
-        try:
-            data = self.world.kept.get(result, limit=self.world.limits.blob)
-        except (errors.Unavailable, errors.Untrusted):
-            data = self.fold(state).data
-        self.blobs.publish(state, data)
-        return encoding.digest(data)
+        return published(self.world, self.blobs, state, result, self.fold)
 
     def open_proposal(self, state: State) -> bytes:
         """The proposed opening. Raises `Unavailable`, and `Untrusted` if it is none of this round."""
@@ -235,6 +231,18 @@ class Openings:
         return self.records.record(
             view, state.model_round, RecordKind.REENTRY, self._own_key(state) or REJECT
         )
+
+
+def published(
+    world: World, blobs: Blobs, state: State, result: bytes, fold: Callable[[State], Result]
+) -> bytes:
+    """Put what is proposed into the store, as it was kept or made again; gives its digest."""
+    try:
+        data = world.kept.get(result, limit=world.limits.blob)
+    except (errors.Unavailable, errors.Untrusted):
+        data = fold(state).data
+    blobs.publish(state, data)
+    return encoding.digest(data)
 
 
 def opening_of(state: State, blobs: Blobs) -> Opening:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from hansa import encoding, errors
+from hansa import encoding
 from hansa.app import EvaluateTask
 from hansa.node.blobs import Blobs
 from hansa.node.delivered import model_of, settled, shares_of
 from hansa.node.evaluating import evaluate
 from hansa.node.models import initial_model
-from hansa.node.openings import REJECT, Result
+from hansa.node.openings import REJECT, Result, published
 from hansa.node.world import Findings, Identity, World
 from hansa.ports import Dealing, Owning, Sealed, Sharing
 from hansa.protocol import checkpoint as ckpt
@@ -68,12 +68,7 @@ class Owner:
 
     def release(self, state: State, result: bytes) -> bytes:
         """Publish what is proposed; gives its digest, since a settlement is its own evidence."""
-        try:
-            data = self.world.kept.get(result, limit=self.world.limits.blob)
-        except (errors.Unavailable, errors.Untrusted):
-            data = self.fold(state).data
-        self.blobs.publish(state, data)
-        return encoding.digest(data)
+        return published(self.world, self.blobs, state, result, self.fold)
 
     def open_proposal(self, state: State) -> bytes:
         """The proposed settlement, if it is what comes of the records. Raises `Unavailable`, `Untrusted`."""
