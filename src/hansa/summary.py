@@ -211,7 +211,11 @@ def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple
             None if terms.mpc else number(compared.fedavg_unprotected),
             number(compared.pooled),
             compared.rounds,
-            tuple((name, tuple(map(number, values))) for name, values in compared.curves.items()),
+            tuple(
+                (name, tuple(map(number, values)))
+                for name, values in compared.curves.items()
+                if not (terms.mpc and name == "fedavg_unprotected")
+            ),
         )
         own = dict(zip((i for i in range(len(names)) if i not in hostile), compared.own, strict=True))
     rows = [_row(simulation, state, id, name, metric, own.get(id), joint) for id, name in enumerate(names)]
