@@ -17,12 +17,15 @@ from script import PROGRAM, folder, hansa
 
 pytestmark = pytest.mark.slow
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hospitals-mpc"
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, as its README says."""
     at = tmp_path_factory.mktemp("mpc")
-    made = hansa("run", folder(at / "app"), "--out", at / "run")
-    assert "epoch 2 of 2" in made.stdout
+    made = hansa("run", EXAMPLE, "--out", at / "run")
+    assert "epoch 40 of 40" in made.stdout
     return at / "run"
 
 
@@ -33,11 +36,10 @@ def audited(run: Path) -> tuple[int, dict]:
 
 def test_owners_get_a_model_like_that_of_training_in_the_clear(run: Path) -> None:
     accuracy = json.loads((run / "summary.json").read_text())["accuracy"]
-    assert accuracy["joint"] >= accuracy["pooled"] - 0.07, "two rows of thirty-two"
+    assert accuracy["joint"] >= accuracy["pooled"] - 0.01
+    assert accuracy["joint"] > accuracy["alone_mean"]
     assert accuracy["fedavg_unprotected"] is None
-    assert load_file(run / "model.safetensors").keys() == {
-        "dense1.weight", "dense1.bias", "dense3.weight", "dense3.bias",
-    }  # fmt: skip
+    assert load_file(run / "model.safetensors").keys() == {"dense3.weight", "dense3.bias"}
 
 
 def test_the_audit_puts_the_model_together_again(run: Path) -> None:
@@ -45,7 +47,7 @@ def test_the_audit_puts_the_model_together_again(run: Path) -> None:
     assert code == 0, said
     made = {check["name"]: check for check in said["checks"]}
     assert made["models put together"]["verdict"] == "verified"
-    assert made["shares opened"]["count"] == 9, "three owners, three parties"
+    assert made["shares opened"]["count"] == 12, "four owners, three parties"
 
 
 def test_the_report_names_layers_and_that_nothing_was_opened(run: Path) -> None:
@@ -55,7 +57,7 @@ def test_the_report_names_layers_and_that_nothing_was_opened(run: Path) -> None:
     said = json.loads(hansa("mpc", "report", run, "--json").stdout)
     assert said["parties"].keys() == {"p0", "p1", "p2"}
     for party in said["parties"].values():
-        assert (party["epochs"], party["reveals"]) == (2, [])
+        assert (party["epochs"], party["reveals"]) == (40, [])
         assert sum(cost["bytes"] for cost in party["costs"]) > 0
 
 
