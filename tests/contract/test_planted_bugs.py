@@ -117,7 +117,7 @@ RULE_BUGS: dict[str, tuple[object, str, Callable[[Any], object]]] = {
 
 def hunt(name: str, **attributes: object) -> None:
     """Run the stateful test, without shrinking, until it fails; schedules of one seed resemble each other."""
-    for start in range(4):
+    for start in range(8):
         run_state_machine_as_test(seed(start)(type(name, (Federation,), attributes)), settings=SETTINGS)
 
 

@@ -55,7 +55,7 @@ CHEAP = {"attest", "check", "explain", "protocols", "mpc"}
 """Commands of hansa that need nothing but this repository, and are run here."""
 
 OF_A_RUN = ["mpc", "report"]
-"""Takes a run, where `hansa mpc plan` takes a script; tests/mpc/test_run.py runs it."""
+"""Takes a run, where `hansa mpc plan` takes a script; tests/mpc/test_mpc_run.py runs it."""
 
 ELSEWHERE = {
     "apt-get": "installs on Debian only; .ci/run does it",

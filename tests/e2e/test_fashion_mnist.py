@@ -93,7 +93,7 @@ def test_missing_and_damaged_files_are_said_without_a_traceback(small: Path, tmp
     assert done.returncode == 2
     assert "is not the file of Fashion-MNIST that this example was written for" in done.stderr
     shutil.rmtree(small / "data")
-    done = hansa("run", small, "--out", "run", cwd=tmp_path)
+    done = hansa("run", small, "--out", "another", cwd=tmp_path)
     assert done.returncode == 2
     assert "apt-get install dataset-fashion-mnist" in done.stderr
     assert str(small / "data") in done.stderr

@@ -207,7 +207,7 @@ def test_the_live_page_follows_a_run_of_another_process(tmp_path: Path) -> None:
                 break
             time.sleep(0.2)
         assert seen == sorted(seen)
-        assert len(set(seen)) > 3
+        assert len(set(seen)) > 1, "it went on while it was looked at"
         assert "running" in states
         assert (tmp_path / "run" / "report.html").is_file()
         serving.send_signal(signal.SIGTERM)
