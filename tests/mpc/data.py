@@ -42,10 +42,12 @@ def shared(declared: Training, counts: Sequence[int], x: Any, y: Any) -> Mapping
     return found
 
 
-def named(declared: Training, checked: inputs.Shared, owner: int, counts: Sequence[int]) -> Mapping[str, Any]:
-    """What one of the owners shares, as the program calls it; noise from fixed bytes."""
+def named(
+    declared: Training, checked: inputs.Shared, owner: int, counts: Sequence[int], draw: int = 0
+) -> Mapping[str, Any]:
+    """What one of the owners shares, as the program calls it; noise from fixed bytes, others in each `draw`."""
     steps = declared.declared.epochs * steps_an_epoch(declared.declared, outline.total_rows(declared, counts))
-    found = inputs.share_values(declared, checked, steps, len(counts), bytes([owner]) * 32)
+    found = inputs.share_values(declared, checked, steps, len(counts), bytes([owner + 10 * draw]) * 32)
     return {f"{name}.{owner}": array for name, array in found.items()}
 
 
