@@ -200,6 +200,7 @@ class Simulation:
         while True:
             view = self.view()
             done = self._pass(view)
+            self._tell(tell)
             if not done and view.state.phase in (Phase.STOPPED, Phase.PAUSED):
                 return self.view()
             if done:
@@ -207,7 +208,6 @@ class Simulation:
             elif any(node.computing for node in self.nodes):
                 # Parties at work take real time, of which the ledger's clock knows nothing.
                 time.sleep(LOOK)
-                self._tell(tell)
             else:
                 now = self.clock()
                 training = (n.busy_until for n in self.nodes if n.busy_until > now)
