@@ -67,7 +67,10 @@ def test_names_by_strangers_run_nothing(opened: Any) -> None:
 
 def test_the_keyboard_reaches_everything(it: Watched) -> None:
     page = it.page
-    at = lambda: page.evaluate("document.activeElement.id || document.activeElement.getAttribute('class')")  # noqa: E731
+
+    def at() -> str:
+        return page.evaluate("document.activeElement.id || document.activeElement.getAttribute('class')")
+
     reached = []
     for _ in range(4):
         page.keyboard.press("Tab")
@@ -129,7 +132,10 @@ def test_a_click_on_who_took_part_shows_that_round(it: Watched) -> None:
 
 def test_the_theme_is_chosen_and_kept(opened: Any) -> None:
     with opened(small(), color_scheme="dark") as it:
-        ground = lambda: it.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")  # noqa: E731
+
+        def ground() -> str:
+            return it.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+
         dark = ground()
         it.page.click("#theme")
         light = ground()

@@ -204,7 +204,6 @@ def test_a_command_of_hansa_takes_what_a_page_gives_it(
 def test_what_needs_nothing_but_this_repository_is_run(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("torch")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["hansa", *words])
     code: object = 0

@@ -13,8 +13,6 @@ from urllib.parse import unquote
 
 import pytest
 
-pytest.importorskip("material", reason="make docs takes the extra docs")
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]

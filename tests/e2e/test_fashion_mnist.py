@@ -51,7 +51,6 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_it_trains_and_is_audited(small: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     changed = ["simulation.members=4", "training.min_members=4", "selection.keep=3", "simulation.workers=0",
                'simulation.malicious={m3="sign-flip:5"}', "simulation.partition.min_rows=30"]  # fmt: skip
     words = [word for change in changed for word in ("--set", change)]
@@ -62,7 +61,6 @@ def test_it_trains_and_is_audited(small: Path, tmp_path: Path) -> None:
 
 
 def test_packed_and_unpacked_files_are_one(small: Path) -> None:
-    pytest.importorskip("torch")
     site = Site(small, "m0", 0, 0)
     packed = load_app(small)._parts["data"](site)
     for name in NAMES:
@@ -76,7 +74,6 @@ def test_packed_and_unpacked_files_are_one(small: Path) -> None:
 
 
 def test_a_members_own_file_is_read(small: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     images, labels = np.full((3, 28, 28), 255, np.uint8), np.array([1, 2, 3])
     np.savez(tmp_path / "mine.npz", images=images, labels=labels)
     features, found = load_app(small)._parts["data"](Site(tmp_path / "mine.npz", "m0", 0, 0))
@@ -86,7 +83,6 @@ def test_a_members_own_file_is_read(small: Path, tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_files_are_said_without_a_traceback(small: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     file = small / "data" / f"{NAMES[1]}.gz"
     file.write_bytes(gzip.compress(idx(np.zeros(ROWS))))
     done = hansa("run", small, "--out", "run", cwd=tmp_path)
@@ -103,7 +99,6 @@ def test_missing_and_damaged_files_are_said_without_a_traceback(small: Path, tmp
 @pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
 def test_the_real_files_are_those_that_the_example_knows(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     changed = ("--set", "simulation.workers=0", "--set", "training.params.epochs=1")
     done = result(hansa("run", EXAMPLE, "--rounds", "2", *changed, "--json", "--out", "run", cwd=tmp_path))
     assert done["accuracy"]["joint"] > 0.4

@@ -14,7 +14,6 @@ from tests.flowers import write_app
 
 from hansa.runfolder import read_metrics
 
-pytest.importorskip("flwr")
 pytestmark = pytest.mark.slow
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "flower-quickstart"

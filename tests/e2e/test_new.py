@@ -48,7 +48,6 @@ def test_its_own_test_passes(place: Path) -> None:
 
 
 def test_a_new_flower_app_is_run_and_audited_and_its_own_test_passes(tmp_path: Path) -> None:
-    pytest.importorskip("flwr")
     ran((*HANSA, "new", "mine", "--template", "flower"), tmp_path)
     words = ("--scheme", "plaintext", "--rounds", "2", "--json")
     run = json.loads(ran((*HANSA, "run", "mine", *words), tmp_path))

@@ -174,7 +174,8 @@ def told(folder: Path) -> list[dict[str, Any]]:
 
 def drawn(folder: Path) -> list[int]:
     """Rounds of which TensorBoard knows the accuracy."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     (file,) = folder.iterdir()
     events = accumulator.EventAccumulator(str(file))
     events.Reload()

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("flwr")
-
 from tests.flowers import CLIENT, PROJECT, write_app
 
 from hansa import errors

@@ -7,17 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import flwr.serverapp.strategy as flower
 import pytest
+from tests.flowers import write_app
 
-flower = pytest.importorskip("flwr.serverapp.strategy")
-
-from tests.flowers import write_app  # noqa: E402
-
-from hansa import errors  # noqa: E402
-from hansa.app import Asked  # noqa: E402
-from hansa.config import load_federation  # noqa: E402
-from hansa.strategy import fitted  # noqa: E402
-from hansa.trainers.flower.strategies import Needs, kind_of, weight_key  # noqa: E402
+from hansa import errors
+from hansa.app import Asked
+from hansa.config import load_federation
+from hansa.strategy import fitted
+from hansa.trainers.flower.strategies import Needs, kind_of, weight_key
 
 MEANS = ("FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedProx")
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn")
-
 from hansa import errors, wiring
 from hansa.app import EvaluateTask, Site, TrainerOptions, TrainTask, Values, member_name
 from hansa.partition import Partition

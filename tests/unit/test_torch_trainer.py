@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from hansa import errors  # noqa: E402
-from hansa.app import EvaluateTask, Site, TrainerOptions, TrainTask, Values, app_digest, member_name  # noqa: E402
-from hansa.partition import Partition  # noqa: E402
-from hansa.trainers.engine import AppTrainer  # noqa: E402
-from hansa.trainers.torch import create  # noqa: E402
+from hansa import errors
+from hansa.app import EvaluateTask, Site, TrainerOptions, TrainTask, Values, app_digest, member_name
+from hansa.partition import Partition
+from hansa.trainers.engine import AppTrainer
+from hansa.trainers.torch import create
 
 APP = """
 import os

@@ -43,7 +43,6 @@ def run(folder: Path) -> Tracked:
 
 
 def test_tensorboard_begins_anew_after_a_kill(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     killed = wiring.tracker("tensorboard")(run(tmp_path))
@@ -60,7 +59,6 @@ def test_tensorboard_begins_anew_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_tensorboard_writes_where_it_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     wiring.tracker(f"tensorboard:{tmp_path / 'elsewhere'}")(run(tmp_path)).close(finished=True)
     assert list((tmp_path / "elsewhere").iterdir())
     (tmp_path / "file").write_text("")
@@ -70,7 +68,6 @@ def test_tensorboard_writes_where_it_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mlflow_goes_on_where_it_was(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     killed = wiring.tracker(f"mlflow:{uri}")(run(tmp_path))
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -95,7 +92,6 @@ def test_mlflow_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_an_mlflow_that_is_away_is_said(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
