@@ -18,8 +18,9 @@ QUIET = (
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    """Of one file of tests: as long as Playwright is there, its event loop runs in the thread of all tests."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is missing: `make chromium` installs it on Debian, as root")
     from playwright.sync_api import sync_playwright

@@ -8,19 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests import forked
+
 DRIVER = Path(__file__).with_name("driver.py")
 DONE = 0
 
 
 def hansa(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from hansa.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return forked.run(arguments, cwd)
 
 
 def driven(target: int, number: int, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:

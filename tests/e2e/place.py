@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import numpy as np
+from tests import forked
+from tests.forked import Forked
 from typer.testing import CliRunner
 
 from hansa.cli.connection import reached
@@ -108,8 +109,7 @@ class Place:
 
     def run(self, command: str, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
         """A command in a process of its own."""
-        words = [*PROGRAM, *self.words(command, *arguments, **options)]
-        return subprocess.run(words, capture_output=True, text=True)
+        return forked.run(self.words(command, *arguments, **options))
 
     def ok(self, command: str, *arguments: Any, **options: Any) -> str:
         """What a command in a process of its own says when all is well."""
@@ -141,7 +141,7 @@ class Place:
             return fold.view(lambda: 0).state, seen
 
     def until(
-        self, federation: str, holds: Callable[[State, list[Event]], bool], nodes: Iterable[Popen[str]]
+        self, federation: str, holds: Callable[[State, list[Event]], bool], nodes: Iterable[Forked]
     ) -> None:
         """Look until something holds. A node that ends badly meanwhile fails the test."""
         while not holds(*self.look(federation)):
@@ -149,17 +149,15 @@ class Place:
                 assert node.poll() in (None, 0), node.communicate()[0]
             time.sleep(0.2)
 
-    def node(self, federation: str, id: int, **options: Any) -> Popen[str]:
+    def node(self, federation: str, id: int, **options: Any) -> Forked:
         """A node in a process of its own."""
         given = {"app": self.folder / "app", "home": self.folder / f"home{id}", "look": 0.1, **options}
-        words = [*PROGRAM, *self.words("node", federation, key=id, **given)]
-        return Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return Forked(self.words("node", federation, key=id, **given))
 
-    def trains(self, federation: str, id: int) -> Popen[str]:
+    def trains(self, federation: str, id: int) -> Forked:
         """The node of a member, with its rows."""
         return self.node(federation, id, data=self.folder / f"m{id}.npz")
 
-    def holder(self, command: str, federation: str, id: int) -> Popen[str]:
+    def holder(self, command: str, federation: str, id: int) -> Forked:
         """`hansa kgc` or `hansa server` in a process of its own."""
-        words = self.words(command, federation, key=id, home=self.folder / f"home{id}", look=0.1)
-        return Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return Forked(self.words(command, federation, key=id, home=self.folder / f"home{id}", look=0.1))

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 from place import Place, terms
 from tests import anvil
+from tests.forked import Forked
 
 from hansa import errors
 from hansa.protocol.events import CommitteeDrawn, Elected, Selected, Voted
@@ -34,7 +34,7 @@ def rpc() -> Iterator[str]:
 
 
 @contextmanager
-def killed(nodes: list[Popen[str]]) -> Iterator[list[Popen[str]]]:
+def killed(nodes: list[Forked]) -> Iterator[list[Forked]]:
     try:
         yield nodes
     finally:
@@ -50,7 +50,7 @@ def seated(governance: str, rounds: int, ids: list[int], given: dict[str, str]) 
     return agreed
 
 
-def last_line(node: Popen[str]) -> str:
+def last_line(node: Forked) -> str:
     said = node.communicate(timeout=120)[0]
     assert node.returncode == 0, said
     return str(said.splitlines()[-1])

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
+from tests import forked
+from tests.e2e.commands import hansa
 
 from hansa.app import Site, load_app
 from hansa.cli.new import Template, create
 
 pytestmark = pytest.mark.slow
 
-HANSA = (sys.executable, "-c", "from hansa.cli.main import main; main()")
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST = ("-q", "-p", "no:cacheprovider")
 
 
-def ran(words: tuple[str, ...], cwd: Path, code: int = 0) -> str:
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300)
+def ran(*words: str, cwd: Path) -> str:
+    done = hansa(*words, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def own_test(folder: Path, code: int = 0) -> str:
+    """What the app's own test says."""
+    done = forked.run(PYTEST, folder, program="pytest:console_main")
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
@@ -30,30 +36,30 @@ def ran(words: tuple[str, ...], cwd: Path, code: int = 0) -> str:
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a new federation `mine` was made, of each template."""
     place = tmp_path_factory.mktemp("new")
-    ran((*HANSA, "new", "mine", "--template", request.param), place)
+    ran("new", "mine", "--template", request.param, cwd=place)
     return place
 
 
 def test_a_new_federation_is_checked_and_run_as_it_is(place: Path) -> None:
-    assert "these terms can go together" in ran((*HANSA, "check", "mine"), place)
-    run = json.loads(ran((*HANSA, "run", "mine", "--rounds", "2", "--json"), place))
+    assert "these terms can go together" in ran("check", "mine", cwd=place)
+    run = json.loads(ran("run", "mine", "--rounds", "2", "--json", cwd=place))
     assert (run["run"], run["rounds"]) == ("runs/mine-1", 2)
     assert run["left_out"]["m1"] == 2, "the hostile member"
     assert run["accuracy"]["joint"] > 0.85
-    ran((*HANSA, "audit", run["run"]), place)
+    ran("audit", run["run"], cwd=place)
 
 
 def test_its_own_test_passes(place: Path) -> None:
-    assert "3 passed" in ran(PYTEST, place / "mine")
+    assert "3 passed" in own_test(place / "mine")
 
 
 def test_a_new_flower_app_is_run_and_audited_and_its_own_test_passes(tmp_path: Path) -> None:
-    ran((*HANSA, "new", "mine", "--template", "flower"), tmp_path)
+    ran("new", "mine", "--template", "flower", cwd=tmp_path)
     words = ("--scheme", "plaintext", "--rounds", "2", "--json")
-    run = json.loads(ran((*HANSA, "run", "mine", *words), tmp_path))
+    run = json.loads(ran("run", "mine", *words, cwd=tmp_path))
     assert (run["name"], run["rounds"]) == ("mine", 2)
-    ran((*HANSA, "audit", run["run"]), tmp_path)
-    assert "3 passed" in ran(PYTEST, tmp_path / "mine")
+    ran("audit", run["run"], cwd=tmp_path)
+    assert "3 passed" in own_test(tmp_path / "mine")
 
 
 TIME = "__import__('time').time() % 1"
@@ -77,7 +83,7 @@ def test_its_own_test_finds_an_app_that_is_broken(
     file = tmp_path / "mine" / "app.py"
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-    assert " failed" in ran(PYTEST, tmp_path / "mine", code=1)
+    assert " failed" in own_test(tmp_path / "mine", code=1)
 
 
 def test_a_members_own_file_is_read(place: Path, tmp_path: Path) -> None:

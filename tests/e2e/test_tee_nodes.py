@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import pytest
 from place import Place, terms
 from safetensors.numpy import load_file
 from tests import anvil
+from tests.forked import Forked
 
 from hansa.attestation import NO_PROTECTION
 from hansa.cli.connection import reached
@@ -54,7 +54,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, url, len(MEMBERS), agreed)
 
 
-def enclave_of(node: Popen[str]) -> int:
+def enclave_of(node: Forked) -> int:
     """The process of a node's enclave."""
     (child,) = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
     return int(child)
@@ -79,7 +79,7 @@ class Watch:
     def state(self) -> State:
         return self._fold.view(lambda: 0).state
 
-    def until(self, holds: Any, nodes: dict[int, Popen[str]]) -> State:
+    def until(self, holds: Any, nodes: dict[int, Forked]) -> State:
         """The first state seen in which something holds. A node that ends badly meanwhile fails the test."""
         while not holds(state := self.state):
             for node in nodes.values():
@@ -93,7 +93,7 @@ def leads_now(state: State) -> bool:
     return state.phase is Phase.AGGREGATE and state.current.leader is not None and state.current.attempt == 0
 
 
-def kill_a_leader(watch: Watch, nodes: dict[int, Popen[str]]) -> tuple[int, State]:
+def kill_a_leader(watch: Watch, nodes: dict[int, Forked]) -> tuple[int, State]:
     """Stop whoever leads before it has proposed, then kill its node and its enclave; its id, and the state."""
     for _ in range(5):
         state = watch.until(leads_now, nodes)

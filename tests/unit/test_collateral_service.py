@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +70,14 @@ def test_what_is_fetched_verifies_the_quote(service: str, measured: object) -> N
     fetched = from_service(service)(made.quote)
     assert verify(Evidence(made.quote, fetched), SIMULATED, NOW, STATEMENT, NONCE)
     assert json.loads(fetched) == json.loads(made.collateral)
+
+
+def test_it_is_fetched_where_a_loop_runs_as_in_a_notebook(service: str) -> None:
+    async def notebook() -> None:
+        made = simulated().quote(bytes(64))
+        assert json.loads(from_service(service)(made.quote)) == json.loads(made.collateral)
+
+    asyncio.run(notebook())
 
 
 def test_a_service_that_does_not_answer_is_worth_another_try() -> None:

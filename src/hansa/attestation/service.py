@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from hansa import errors
 from hansa.attestation.hardware import Fetch
@@ -24,7 +25,9 @@ def from_service(url: str = INTEL) -> Fetch:
 
     def fetch(quote: bytes) -> bytes:
         try:
-            found = asyncio.run(_asked(url, quote))
+            # In a thread of its own, since the caller's may run an event loop, as a notebook's does.
+            with ThreadPoolExecutor(1) as thread:
+                found = thread.submit(asyncio.run, _asked(url, quote)).result()
         except (RuntimeError, ValueError, OSError) as e:
             raise errors.Unavailable(
                 f"the collateral service {url} gives nothing for this quote: {' '.join(str(e).split())[:200]}",
