@@ -3,17 +3,19 @@
 Three computing parties over loopback, each with SPU in a process of its own, linked by TLS as deployed; with
 `--delay-ms 20` every byte between two parties waits in a proxy, 20 ms one way. Prints for each case the median step
 by the clock, megabytes of all parties and sends of one; by executable and boundary with `--layers`. The environment
-is `.venv-mpc`.
-Usage: .venv-mpc/bin/python benchmarks/mpc.py [--steps 6] [--delay-ms 20] [--layers] [--only NAME ...]
+is `.venv-mpc`. `--crypten E`, an interpreter, puts CrypTen's own step beside it, see `crypten_digits.py`.
+Usage: .venv-mpc/bin/python benchmarks/mpc.py [--steps 6] [--delay-ms 20] [--layers] [--only NAME ...] [--crypten E]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import socket
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -256,12 +258,23 @@ def measure(case: Case, steps: int, delay: float, layers: bool) -> tuple[float, 
     return 1e3 * seconds, size / 1e6, sends
 
 
+def by_crypten(python: str, steps: int) -> str:
+    """Its row: bytes of one party times three, and messages as it counts them, in rounds."""
+    script = Path(__file__).with_name("crypten_digits.py")
+    done = subprocess.run([python, script, str(steps)], capture_output=True, text=True, check=True)
+    said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    return (
+        f"{'digits, CrypTen 0.4.1':28} {said['ms']:8.0f} {3 * said['bytes'] / 1e6:8.3f} {said['rounds']:6.1f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--delay-ms", type=float, default=0.0)
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--crypten", metavar="E", default="")
     asked = parser.parse_args()
     print(f"{'case':28} {'ms':>8} {'MB':>8} {'sends':>6}   a step, {asked.delay_ms:g} ms one way")
     for found in cases():
@@ -269,6 +282,8 @@ def main() -> None:
             continue
         millis, size, sends = measure(found, asked.steps, asked.delay_ms, asked.layers)
         print(f"{found.name:28} {millis:8.0f} {size:8.3f} {sends:6.1f}", flush=True)
+    if asked.crypten:
+        print(by_crypten(asked.crypten, asked.steps) + ("   without delay" if asked.delay_ms else ""))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ Scalar = float | int | str | bool
 FILE: Final = "app.py"
 OWN_DATA: Final = Partition("natural", min_rows=1)
 PARTS: Final = ("model", "data", "train", "evaluate")
-FRAMEWORKS: Final = ("torch", "sklearn")
+FRAMEWORKS: Final = ("torch", "sklearn", "jax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Context:
 class App:
     """The four parts of an application, registered by decorators or overridden in a subclass.
 
-    `framework` is what its models are made of: "torch" or "sklearn".
+    `framework` is what its models are made of: "torch", "sklearn" or "jax".
     """
 
     framework = "torch"

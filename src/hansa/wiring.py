@@ -21,6 +21,7 @@ SCHEMES = {
 TRAINERS = {
     "torch": "hansa.trainers.torch",
     "sklearn": "hansa.trainers.sklearn",
+    "jax": "hansa.trainers.jax",
     "script": "hansa.trainers.script",
     "flower": "hansa.trainers.flower",
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from eth.vm.forks.spurious_dragon import computation
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine import Federation
@@ -27,6 +28,7 @@ SETTINGS = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+OPTIMISED = "# pragma optimize codesize"
 SIMPLE: dict[str, Any] = {
     "governance": Governance.PEERS,
     "evaluate": False,
@@ -38,33 +40,36 @@ JUDGED: dict[str, Any] = {"governance": Governance.PEERS, "evaluate": True, "min
 
 @dataclass(frozen=True)
 class Bug:
-    """A piece of the contract's source, its wrong replacement, and terms under which it matters."""
+    """A piece of the contract's source, its wrong replacement, terms under which it matters, a seed that finds it soon."""
 
     right: str
     wrong: str
     terms: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
 
 CONTRACT_BUGS: dict[str, Bug] = {
     "a message is in time at the deadline": Bug(
         "block.timestamp < self.deadline, DEADLINE_PASSED",
         "block.timestamp <= self.deadline, DEADLINE_PASSED",
+        seed=4,
     ),
     "a phase cannot be advanced at its deadline": Bug(
         "block.timestamp >= self.deadline, TOO_EARLY)\n    if",
         "block.timestamp > self.deadline, TOO_EARLY)\n    if",
     ),
     "two thirds are a quorum": Bug(
-        "unsafe_add(unsafe_mul(2, count) // 3, 1)", "unsafe_add(unsafe_mul(2, count), 2) // 3"
+        "unsafe_add(unsafe_mul(2, count) // 3, 1)", "unsafe_add(unsafe_mul(2, count), 2) // 3", seed=4
     ),
-    "faults of one round add up": Bug("if self._has(SLASHED, id):", "if id == NOBODY:"),
+    "faults of one round add up": Bug("if self._has(SLASHED, id):", "if id == NOBODY:", seed=1),
     "half of the ballots is a median": Bug(
         "above: bool = unsafe_mul(sum >> 8, 2) > sure",
         "above: bool = unsafe_mul(sum >> 8, 2) >= sure",
         {**JUDGED, "borda": False},
+        seed=1,
     ),
     "doubted ballots count": Bug("sure: uint256 = each ^ doubts", "sure: uint256 = each", JUDGED),
-    "the tie cut is inclusive": Bug("equal and place < cut", "equal and place <= cut", JUDGED),
+    "the tie cut is inclusive": Bug("equal and place < cut", "equal and place <= cut", JUDGED, seed=1),
     "beacon layers of different members cancel": Bug(
         "keccak256(abi_encode(v.preimage, v.id))", "keccak256(abi_encode(v.preimage, round))"
     ),
@@ -73,6 +78,7 @@ CONTRACT_BUGS: dict[str, Bug] = {
         "self.round - self.committee_round >= self.terms.epoch",
         "self.round - self.committee_round > self.terms.epoch",
         {**SIMPLE, "governance": Governance.HYBRID, "epoch": 1},
+        seed=1,
     ),
     "a Join can be replayed": Bug(
         "self.nonces[who] += 1\n    self.invited", "self.nonces[who] += 0\n    self.invited"
@@ -115,20 +121,23 @@ RULE_BUGS: dict[str, tuple[object, str, Callable[[Any], object]]] = {
 }
 
 
-def hunt(name: str, **attributes: object) -> None:
+def hunt(name: str, first: int = 0, **attributes: object) -> None:
     """Run the stateful test, without shrinking, until it fails; schedules of one seed resemble each other."""
-    for start in range(8):
+    for start in (first, *range(8)):
         run_state_machine_as_test(seed(start)(type(name, (Federation,), attributes)), settings=SETTINGS)
 
 
 @pytest.mark.parametrize("name", CONTRACT_BUGS)
-def test_contract_bug_is_found(name: str) -> None:
+def test_contract_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = CONTRACT_BUGS[name]
     source = SOURCE.read_text()
-    assert source.count(bug.right) == 1
-    code = bytes.fromhex(compiled(source.replace(bug.right, bug.wrong))[1][2:])
+    assert source.count(bug.right) == source.count(OPTIMISED) == 1
+    # Twice as fast to compile without optimiser; but then it is larger than chains allow.
+    monkeypatch.setattr(computation, "EIP170_CODE_SIZE_LIMIT", 2**16)
+    wrong = source.replace(bug.right, bug.wrong).replace(OPTIMISED, "# pragma optimize none")
+    code = bytes.fromhex(compiled(wrong)[1][2:])
     with pytest.raises(AssertionError, match=r"specification|Outcome|not \["):
-        hunt("Mutant", code=code, terms=bug.terms)
+        hunt("Mutant", bug.seed, code=code, terms=bug.terms)
 
 
 @pytest.mark.parametrize("name", RULE_BUGS)

@@ -59,13 +59,10 @@ def test_fedavg_and_the_federation_have_one_model(place: Path, undisturbed: dict
         np.testing.assert_allclose(agreed[name], arrays[name], atol=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.35, 0.8])
-def test_a_killed_run_goes_on_to_the_same_arrays(
-    place: Path, undisturbed: dict[str, Any], share: float
-) -> None:
-    out = f"runs/killed-{share}"
+def test_a_killed_run_goes_on_to_the_same_arrays(place: Path, undisturbed: dict[str, Any]) -> None:
+    out = "runs/killed"
     words = ("run", QUICKSTART, *FAST, "--json", "--out", out)
-    killed = driven(int(undisturbed["effects"] * share), signal.SIGKILL, *words, cwd=place)
+    killed = driven(undisturbed["effects"] * 3 // 5, signal.SIGKILL, *words, cwd=place)
     assert killed.returncode == -signal.SIGKILL
     again = result(hansa(*words, "--resume", cwd=place))
     assert again["model_digest"] == undisturbed["model_digest"]

@@ -57,7 +57,7 @@ def test_two_of_ten_vanish_in_every_round_and_the_model_is_the_same(place: Path)
 
 def test_a_killed_run_goes_on_to_the_same_model(place: Path, undisturbed: dict[str, Any]) -> None:
     generator, out = random.Random(4), ("--out", "killed", "--json")
-    for n in range(3):
+    for n in range(2):
         at = generator.randrange(1, undisturbed["effects"] // 2)
         resume = ("--resume",) * (n > 0)
         done = driven(at, signal.SIGKILL, "run", DIGITS, *SECAGG, *out, *resume, cwd=place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
-from script import PROGRAM, folder, hansa
+from script import COLUMNS, PROGRAM, PUBLISHED, folder, hansa
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     at = tmp_path_factory.mktemp("mpc")
     made = hansa("run", EXAMPLE, "--out", at / "run")
     assert "epoch 40 of 40" in made.stdout
+    assert "loss" not in made.stdout, "nobody sees it"
     return at / "run"
 
 
@@ -85,6 +87,26 @@ def test_each_tampered_package_is_found(run: Path, tmp_path: Path) -> None:
         data[len(data) // 2] ^= 1
         blob.write_bytes(data)
     assert audited(copy)[0] == 0
+
+
+def test_two_parties_train_on_columns_of_three_owners(tmp_path: Path) -> None:
+    app = folder(tmp_path / "app", seats=("p0", "p1"), script=COLUMNS)
+    hansa("run", app, "--out", tmp_path / "run")
+    accuracy = json.loads((tmp_path / "run" / "summary.json").read_text())["accuracy"]
+    assert accuracy["joint"] >= max(0.85, accuracy["pooled"] - 0.02)
+    code, said = audited(tmp_path / "run")
+    assert code == 0, said
+    assert load_file(tmp_path / "run" / "model.safetensors")["dense1.weight"].shape == (4, 1)
+
+
+def test_the_party_that_sees_the_loss_shows_it(tmp_path: Path) -> None:
+    made = hansa("run", folder(tmp_path / "app", epochs=8, script=PUBLISHED), "--out", tmp_path / "run")
+    shown = re.findall(r"(p[012])  loss ([0-9.]+) in epoch ([0-9]+)", made.stdout)
+    assert {party for party, _, _ in shown} == {"p1"}
+    assert [int(epoch) for _, _, epoch in shown] == list(range(1, 9))
+    losses = [float(loss) for _, loss, _ in shown]
+    assert losses[-1] < 0.5 * losses[0] < 0.5
+    assert "opened: " in hansa("mpc", "report", tmp_path / "run").stdout
 
 
 @pytest.fixture

@@ -86,9 +86,10 @@ def check(results: list[Any], *, bias: bool = False, epochs: int = tiny.EPOCHS) 
         np.testing.assert_allclose(reconstruct([r.outputs["bias"] for r in results]), b, atol=2e-3)
 
 
-@pytest.mark.parametrize("protocol", ["ABY3", "CHEETAH", "SEMI2K_FOR_TESTS"])
-def test_open_compute_and_share_train_as_in_the_clear(tmp_path: Path, protocol: str) -> None:
-    where = Setting(protocol)
+@pytest.mark.parametrize(
+    "where", [Setting(), Setting("ABY3", "FM128"), Setting("CHEETAH"), Setting("SEMI2K_FOR_TESTS")]
+)
+def test_open_compute_and_share_train_as_in_the_clear(tmp_path: Path, where: Setting) -> None:
     progress: list[Progress] = []
     program = tiny.halved()
     with parties_on_loopback(tmp_path, tiny.JOB, where, timeout=TIMEOUT) as parties:

@@ -56,6 +56,9 @@ def test_rows_are_shared_out_and_none_is_in_two_places(tmp_path: Path) -> None:
     assert made.examples("pooled/train") == sum(made.examples(f"m{i}/train") for i in range(3))
     tables = [made.table(f"m{i}/train", TERMS, 3, KEY) for i in range(3)]
     assert len({t.ids for t in tables}) == 3
+    assert made.table("m0/train", TERMS, 3, bytes(32)).ids != tables[0].ids, (
+        "a list that is guessed is not confirmed"
+    )
     for table in tables:
         assert table.arrays.keys() == {"x", "y"}
         assert table.arrays["x"].shape == (table.rows, 4)
@@ -109,6 +112,7 @@ def test_owners_of_columns_hold_the_same_rows(tmp_path: Path) -> None:
     made = trainer(tmp_path, COLUMNS.format(other="ids"), sites=2, partition="natural")
     one, two = (made.table(f"m{i}/train", TERMS, 2, KEY) for i in range(2))
     assert one.ids == two.ids
+    assert made.table("m0/train", TERMS, 2, bytes(32)).ids == one.ids, "parties compare them"
     assert (set(one.arrays), set(two.arrays)) == ({"x"}, {"x", "y"})
     assert one.rows + made.examples("test") == 120
     base = made.initial(0)

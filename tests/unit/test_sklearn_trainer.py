@@ -173,5 +173,5 @@ def test_the_app_says_which_framework_it_is_of(tmp_path: Path) -> None:
     with pytest.raises(errors.Misconfigured, match=r"made SGDClassifier, not a torch\.nn\.Module") as caught:
         wiring.trainer(options(tmp_path, APP.replace(', framework="sklearn"', ""))).initial(0)
     assert 'framework="sklearn"' in caught.value.hint
-    with pytest.raises(errors.Misconfigured, match="no framework 'jax'"):
-        wiring.trainer(options(tmp_path, APP.replace('"sklearn"', '"jax"')))
+    with pytest.raises(errors.Misconfigured, match="no framework 'keras'"):
+        wiring.trainer(options(tmp_path, APP.replace('"sklearn"', '"keras"')))

@@ -10,6 +10,7 @@ from hansa.doctor.findings import Finding
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "torch": ("apps of PyTorch", ("torch", "sklearn")),
     "sklearn": ("apps of scikit-learn", ("sklearn",)),
+    "jax": ("apps of JAX", ("jax",)),
     "flower": ("apps of Flower", ("flwr",)),
     "secagg": ("scheme secagg", ("gmpy2", "numba")),
     "tee": ("scheme tee", ("dcap_qvl",)),
@@ -19,7 +20,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Extra -> what it is for, and the modules that it brings."""
 
-FRAMEWORKS = ("torch", "sklearn")
+FRAMEWORKS = ("torch", "sklearn", "jax")
 """Modules, called as their extras, of which a member that trains needs one."""
 
 
@@ -30,7 +31,9 @@ def judge(installed: Callable[[str], bool]) -> Iterator[Finding]:
         "trains",
         "ok" if trains else "warn",
         f"with {' and '.join(trains)}" if trains else "there is no framework to train with",
-        "" if trains else "To train here, run: pip install 'hansa[torch]', or 'hansa[sklearn]'.",
+        ""
+        if trains
+        else "To train here, run: pip install 'hansa[torch]'; or 'hansa[sklearn]', 'hansa[jax]'.",
         (("installed", bool(trains)),),
     )
     for extra, (purpose, modules) in EXTRAS.items():

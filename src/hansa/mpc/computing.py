@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -242,14 +243,22 @@ class SpuSession:
     def _progress(self, program: Program) -> Any:
         # A long training is told in some ten lines.
         apart = max(1, program.epochs // 10)
+        losses: list[float] = []
 
         def told(done: Progress) -> None:
             epoch, cost = done.epoch + 1, done.cost
-            if done.done % program.steps == 0 and (epoch % apart == 0 or epoch in (1, program.epochs)):
+            if done.loss is not None:
+                losses.append(done.loss)
+            if done.done % program.steps:
+                return
+            if epoch % apart == 0 or epoch in (1, program.epochs):
                 self._said.append(
                     f"epoch {epoch} of {program.epochs}: {1000 * cost.seconds:.0f} ms, "
                     f"{cost.sent / 1e3:,.1f} kB and {cost.sends} sends a step"
                 )
+                if losses:
+                    self._said.append(f"loss {fmean(losses):.4f} in epoch {epoch}, which this party sees")
+            losses.clear()
 
         return told
 

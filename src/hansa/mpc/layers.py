@@ -61,6 +61,19 @@ def prediction(outputs: Any, loss: Loss, xp: Any) -> Any:
             return outputs
 
 
+def mean_loss(outputs: Any, labels: Any, loss: Loss) -> float:
+    """Mean over the rows, in the clear: of the last layer's outputs, in a form that does not overflow."""
+    z = outputs.astype(np.float64)
+    match loss:
+        case SoftmaxCrossEntropy():
+            shifted = z - z.max(axis=1, keepdims=True)
+            logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            return float(-(labels * logs).sum(axis=1).mean())
+        case Logistic():
+            return float((np.logaddexp(0, z) - labels * z).mean())
+    return float(((z - labels) ** 2).sum(axis=1).mean() / 2)
+
+
 def _patches(x: Any, size: int, xp: Any) -> Any:
     """Squares of (rows, height, width, channels), one a line: (rows * places, size * size * channels)."""
     height, width = x.shape[1] - size + 1, x.shape[2] - size + 1

@@ -15,7 +15,7 @@ import numpy as np
 from hansa import errors
 from hansa.mpc import bottleneck, layers
 from hansa.mpc.layout import Arrangement, Segment
-from hansa.mpc.program import EVERYONE, Compute, Feed, Open, Operation, Program, Run, Share, Variable
+from hansa.mpc.program import EVERYONE, LOSS, Compute, Feed, Open, Operation, Program, Run, Share, Variable
 from hansa.mpc.schedule import ROWS, SLOT, row_feed, slot_feed, steps_an_epoch
 from hansa.mpc.training import Training
 
@@ -256,7 +256,9 @@ class _Writer:
             if number == last:
                 rows = () if number == 0 else (row_feed(self.declared),)
                 inputs = (*own, *self.enters(number), self.y, *rows, *self.error)
-                graph = Graph(inputs, (*outputs, *self.error), self._last(segment, len(own), onward=onward))
+                seen = () if segment.place is None else (LOSS,)
+                function = self._last(segment, len(own), onward=onward)
+                graph = Graph(inputs, (*outputs, *self.error, *seen), function)
                 self.run(f"train{number}", segment, graph, self.step)
             else:
                 enters = Variable(
@@ -281,7 +283,10 @@ class _Writer:
             d = layers.prediction(z, self.declared.loss, xp) - y[rows]
             back, gradients = layers.backward(segment, values, saved, d, xp, onward=onward)
             new = self.updated(segment, values, gradients, xp)
-            return [*([back] if onward else []), *new, *self.counted(d, error)]
+            found = [*([back] if onward else []), *new, *self.counted(d, error)]
+            if segment.place is not None:
+                found.append(np.float32([layers.mean_loss(z, y[rows], self.declared.loss)]))
+            return found
 
         return function
 

@@ -22,6 +22,10 @@ class Variable:
     dtype: str = "float32"
 
 
+LOSS: Final = Variable("loss", (1,))
+"""Mean loss of a batch, plain at the party that computes it; there only where predictions and labels are plain too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """A public variable that every party derives itself from the number of the step, by `schedule.feeds`."""

@@ -32,7 +32,7 @@ from hansa.mpc.checkpoints import Checkpoint, Checkpoints
 from hansa.mpc.meeting import Agreement, GivenUp, Guest, Hello, Host, Meeting, Surroundings, passes
 from hansa.mpc.performing import Array, Function, Performer
 from hansa.mpc.places import Place, probe
-from hansa.mpc.program import Program
+from hansa.mpc.program import LOSS, Program
 from hansa.mpc.runtime import Runtime
 from hansa.mpc.setting import Setting
 from hansa.mpc.shares import Share
@@ -84,12 +84,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After a step: the attempt, steps done, epoch from 0, and what the step cost this party by the clock."""
+    """After a step: the attempt, steps done, epoch from 0, and what the step cost this party by the clock.
+
+    loss: of the step's batch, where this party sees it by what the script declares.
+    """
 
     attempt: int
     epoch: int
     done: int
     cost: Cost
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +317,9 @@ class _Session:
             cost += await performer.perform(program.epoch, feeds)
             stopped = program.stop is not None and bool(performer.plain[program.stop.name].any())
         cost = replace(cost, times=1, seconds=time.monotonic() - begun)
-        self._report.progress(Progress(self._attempt, epoch, step + 1, cost))
+        seen = performer.plain.get(LOSS.name)
+        loss = None if seen is None else float(seen[0])
+        self._report.progress(Progress(self._attempt, epoch, step + 1, cost, loss))
         return stopped
 
     async def _saved(self, runtime: Runtime, performer: Performer, last: bool) -> Checkpoint:

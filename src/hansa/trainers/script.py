@@ -153,7 +153,9 @@ class ScriptTrainer:
         rows, declared = self._dataset(dataset), self.training.declared
         steps = declared.epochs * (terms.rows // declared.batch)
         found = share_values(self.training, rows, steps, owners, key)
-        return Table(len(rows.ids), encoding.digest(encoding.encode(list(rows.ids))), found)
+        # Only owners of columns need digests that can be compared; those of others tell nobody anything.
+        salt = b"" if declared.columns else key
+        return Table(len(rows.ids), encoding.digest(encoding.encode([salt, list(rows.ids)])), found)
 
     # in the clear, for comparison
 
@@ -216,19 +218,10 @@ class ScriptTrainer:
 
 
 def _metrics(loss: Any, z: NDArray[Any], y: NDArray[Any]) -> dict[str, float]:
-    z = z.astype(np.float64)
-    match loss:
-        case SoftmaxCrossEntropy():
-            shifted = z - z.max(axis=1, keepdims=True)
-            logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            right = z.argmax(axis=1) == y.argmax(axis=1)
-            return {"loss": float(-(y * logs).sum(axis=1).mean()), "accuracy": float(right.mean())}
-        case Logistic():
-            losses = np.logaddexp(0, z) - y * z
-            return {"loss": float(losses.mean()), "accuracy": float(((z > 0) == (y > 0.5)).mean())}
-    found = {"loss": float(((z - y) ** 2).sum(axis=1).mean() / 2)}
-    if set(np.unique(y)) <= {0.0, 1.0}:
-        right = z.argmax(axis=1) == y.argmax(axis=1) if y.shape[1] > 1 else (z > 0.5) == (y > 0.5)
+    found = {"loss": layers.mean_loss(z, y, loss)}
+    if isinstance(loss, SoftmaxCrossEntropy | Logistic) or set(np.unique(y)) <= {0.0, 1.0}:
+        half = 0.0 if isinstance(loss, Logistic) else 0.5
+        right = z.argmax(axis=1) == y.argmax(axis=1) if y.shape[1] > 1 else (z > half) == (y > 0.5)
         found["accuracy"] = float(np.mean(right))
     return found
 
