@@ -59,7 +59,7 @@ cluster: setup node_modules/.ready
 	$(BIN)/python examples/cluster
 
 test: setup node_modules/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(MAKE) --no-print-directory test-mpc
 
 test-mpc: setup-mpc node_modules/.ready

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from examples.cluster.processes import PRELOADED
 
 HANSA = "hansa.cli.main:main"
 _FORKS = multiprocessing.get_context("forkserver")
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Of what commands say; it goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="hansa-said-")
 
 
 class Forked:
@@ -38,7 +45,8 @@ class Forked:
         mixed: bool = True,
         parent: bool = False,
     ) -> None:
-        self._texts = [Path(tempfile.mkstemp(prefix="hansa-said-")[1]) for _ in range(1 if mixed else 2)]
+        folder = tempfile.mkdtemp(dir=_folder().name)
+        self._texts = [Path(folder, name) for name in ("out", "err")[: 1 if mixed else 2]]
         texts = [str(word) for word in words]
         arguments = program, texts, str(cwd or Path.cwd()), dict(os.environ), self._texts
         _FORKS.set_forkserver_preload(PRELOADED)
@@ -72,7 +80,7 @@ class Forked:
         return self._said()
 
     def _said(self) -> tuple[str, ...]:
-        return tuple(path.read_text() for path in self._texts)
+        return tuple(path.read_text() if path.exists() else "" for path in self._texts)
 
 
 def run(
@@ -91,7 +99,7 @@ def _command(
     program: str, words: list[str], cwd: str, environment: dict[str, str], texts: list[Path]
 ) -> None:
     for number, path in zip((1, 2), [texts[0], texts[-1]], strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
