@@ -285,7 +285,7 @@ class _Writer:
             new = self.updated(segment, values, gradients, xp)
             found = [*([back] if onward else []), *new, *self.counted(d, error)]
             if segment.place is not None:
-                found.append(np.float32([layers.mean_loss(z, y[rows], self.declared.loss)]))
+                found.append(np.array([layers.mean_loss(z, y[rows], self.declared.loss)], np.float32))
             return found
 
         return function
