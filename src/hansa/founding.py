@@ -101,6 +101,11 @@ class Ahead:
         """As the trainer below."""
         return self._trainer.evaluate_many(tasks)
 
+    @property
+    def whole_rows(self) -> bool:
+        """As the trainer below, if it is that of a training script."""
+        return cast(Owning, self._trainer).whole_rows
+
     def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
         """As the trainer below, if it is that of a training script."""
         return cast(Owning, self._trainer).table(dataset, terms, owners, key)

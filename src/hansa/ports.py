@@ -315,6 +315,10 @@ class Table:
 class Owning(Trainer, Protocol):
     """The trainer of a training script."""
 
+    @property
+    def whole_rows(self) -> bool:
+        """Whether each owner has rows with all features and labels, and so can train and judge a model alone."""
+
     def table(self, dataset: str, terms: Mpc, owners: int, key: bytes) -> Table:
         """A dataset as its owner shares it, with its part of the noise that reveals need, of so many `owners`; noise
         follows from 32 secret bytes, `key`.

@@ -11,13 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import safetensors.numpy
 
 from hansa import attacks, baselines, errors, runfolder
 from hansa.app import EvaluateTask, Values
 from hansa.audit.anchors import Anchors
+from hansa.ports import Owning
 from hansa.protocol.attested import NO_PROTECTION, protection
 from hansa.protocol.history import RoundStory
 from hansa.protocol.model import to_arrays, to_safetensors
@@ -193,16 +194,20 @@ def _measure(simulation: Simulation, state: State) -> tuple[str, Accuracy, tuple
     hostile = {names.index(name): attacks.parse(spec) for name, spec in file.simulation.malicious}
     accuracy = Accuracy()
     own: dict[int, float] = {}
-    if state.version:
-        setup = baselines.Setup(
-            trainer=trainer,
-            members=len(names),
-            rounds=state.version,
-            base=base,
-            seed=terms.initial_seed,
-            params=terms.training.params,
-            scale=terms.layout.scale,
-        )
+    setup = baselines.Setup(
+        trainer=trainer,
+        members=len(names),
+        rounds=state.version,
+        base=base,
+        seed=terms.initial_seed,
+        params=terms.training.params,
+        scale=terms.layout.scale,
+    )
+    if state.version and terms.mpc and not cast(Owning, trainer).whole_rows:
+        # Who has some columns of each row can neither train nor judge a model alone.
+        pooled = baselines.pooled(setup)[metric]
+        accuracy = Accuracy(number(found[metric]), pooled=number(pooled))
+    elif state.version:
         compared = baselines.compare(setup, hostile, metric)
         accuracy = Accuracy(
             number(found[metric]),

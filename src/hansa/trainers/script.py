@@ -78,6 +78,11 @@ class ScriptTrainer:
 
     # rows
 
+    @property
+    def whole_rows(self) -> bool:
+        """See `ports.Owning.whole_rows`."""
+        return not self.training.declared.columns
+
     @cached_property
     def _datasets(self) -> Mapping[str, Shared]:
         """All data sets by key: `NAME/train`, `NAME/validation`, `test`, `pooled/train`."""
