@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# More than cores: processes under test wait for each other a good part of the time.
+WORKERS ?= 3
 # SPU runs on Python 3.11 and numpy 1 alone, so scheme mpc has an environment of its own.
 PYTHON_MPC ?= $(or $(shell command -v python3.11),$(PYTHON))
 VENV_MPC := .venv-mpc

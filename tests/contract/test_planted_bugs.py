@@ -87,6 +87,7 @@ CONTRACT_BUGS: dict[str, Bug] = {
         "~self.outside[REVEALED][w] | self.outside[COMMITTED][w]",
         "max_value(uint256)",
         {**SIMPLE, "governance": Governance.COMMITTEE},
+        seed=4,
     ),
     "an approval needs no matching precommitment": Bug(
         "bound != self.precommitments[v.id]", "bound == empty(bytes32)", {**SIMPLE, "precommit": True}
@@ -95,16 +96,20 @@ CONTRACT_BUGS: dict[str, Bug] = {
     "the last to go away breaks the quorum": Bug(
         "standing == BACK or self._active() > self.terms.min_quorum",
         "standing == BACK or self._active() >= self.terms.min_quorum",
+        seed=1,
     ),
-    "a motion can be replayed": Bug("self.motions += 1", "self.motions += 0"),
+    "a motion can be replayed": Bug("self.motions += 1", "self.motions += 0", seed=1),
     "a replaced key still speaks for its id": Bug(
-        "self.address_of[id] = who\n        self._invite", "self.id_of[who] = id + 1\n        self._invite"
+        "self.address_of[id] = who\n        self._invite",
+        "self.id_of[who] = id + 1\n        self._invite",
+        seed=1,
     ),
-    "a replaced key stays welcome": Bug("self.excluded[who] = True", "self.excluded[who] = False"),
+    "a replaced key stays welcome": Bug("self.excluded[who] = True", "self.excluded[who] = False", seed=1),
     "a seat without a key leads": Bug(
         "pool[w] &= ~self.outside[ACTIVE][w]",
         "pool[w] &= max_value(uint256)",
         {**SIMPLE, "governance": Governance.SERVER},
+        seed=5,
     ),
     "weights follow the reputation of today": Bug(
         "self.lanes[SNAPSHOT][i >> 4]\n                resources",
