@@ -64,7 +64,7 @@ test: setup node_modules/.ready
 	$(MAKE) --no-print-directory test-mpc
 
 test-mpc: setup-mpc node_modules/.ready
-	@if test -e $(VENV_MPC)/.ready; then $(BIN_MPC)/python -m pytest -n $(WORKERS) --dist loadfile tests/mpc; \
+	@if test -e $(VENV_MPC)/.ready; then $(BIN_MPC)/python -m pytest -n 2 --dist loadfile tests/mpc; \
 	else echo "SKIPPED tests/mpc: no Python 3.11"; fi
 
 docs: setup

@@ -34,7 +34,7 @@ from hansa.records import (
 )
 from hansa.stores import objects
 
-BITS = 2048
+BITS = 512
 
 
 @pytest.fixture(autouse=True, scope="module")

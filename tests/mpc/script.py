@@ -30,7 +30,7 @@ import numpy as np
 from hansa.mpc import Dense, Logistic, Network, Sgd, Training
 
 training = Training(
-    Network([Dense(1)], inputs=(4,)), loss=Logistic(), optimizer=Sgd(0.5, 0.9), epochs=4, batch=32, seed=0,
+    Network([Dense(1)], inputs=(4,)), loss=Logistic(), optimizer=Sgd(0.5, 0.9), epochs=4, batch=64, seed=0,
     protocol="CHEETAH", columns=(3, 1, 0), labels_by=2,
 )
 
