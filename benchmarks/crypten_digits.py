@@ -23,11 +23,12 @@ import types
 import torch
 import torch.onnx
 
-if not hasattr(torch.onnx, "OperatorExportTypes"):
-    torch.onnx.OperatorExportTypes = types.SimpleNamespace(ONNX=0, ONNX_ATEN=1, ONNX_ATEN_FALLBACK=2)
+if "torch.onnx._internal.registration" not in sys.modules:
     gone = types.ModuleType("torch.onnx._internal.registration")
     gone.registry = None
     sys.modules[gone.__name__] = gone
+if not hasattr(torch.onnx, "OperatorExportTypes"):
+    torch.onnx.OperatorExportTypes = types.SimpleNamespace(ONNX=0, ONNX_ATEN=1, ONNX_ATEN_FALLBACK=2)
 
 import crypten
 import crypten.communicator
