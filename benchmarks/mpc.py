@@ -1,10 +1,10 @@
 """A step of training under scheme `mpc`: all ciphertext, each arrangement, and SPU driven by jax.grad, in one run.
 
-Three computing parties over loopback, each with SPU in a process of its own, linked by TLS as deployed; with
-`--delay-ms 20` every byte between two parties waits in a proxy, 20 ms one way. Prints for each case the median step
-by the clock, megabytes of all parties and sends of one; by executable and boundary with `--layers`. The environment
-is `.venv-mpc`. `--crypten E`, an interpreter, puts CrypTen's own step beside it, see `crypten_digits.py`.
-Usage: .venv-mpc/bin/python benchmarks/mpc.py [--steps 6] [--delay-ms 20] [--layers] [--only NAME ...] [--crypten E]
+Three computing parties over loopback, each with SPU in a process of its own, linked by TLS as deployed. `--delay-ms 0
+20` does all twice: with 20, every byte between two parties waits in a proxy, 20 ms one way. Prints for each case the
+median step by the clock, megabytes of all parties and sends of one; by executable and boundary with `--layers`. The
+environment is `.venv-mpc`. `--crypten E`, an interpreter, puts CrypTen's own step beside it, see `crypten_digits.py`.
+Usage: .venv-mpc/bin/python benchmarks/mpc.py [--steps 6] [--delay-ms 0 20] [--layers] [--only NAME ...] [--crypten E]
 """
 
 from __future__ import annotations
@@ -271,19 +271,20 @@ def by_crypten(python: str, steps: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--delay-ms", type=float, nargs="+", default=[0.0])
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--crypten", metavar="E", default="")
     asked = parser.parse_args()
-    print(f"{'case':28} {'ms':>8} {'MB':>8} {'sends':>6}   a step, {asked.delay_ms:g} ms one way")
-    for found in cases():
-        if asked.only and not any(part in found.name for part in asked.only):
-            continue
-        millis, size, sends = measure(found, asked.steps, asked.delay_ms, asked.layers)
-        print(f"{found.name:28} {millis:8.0f} {size:8.3f} {sends:6.1f}", flush=True)
+    for delay in asked.delay_ms:
+        print(f"{'case':28} {'ms':>8} {'MB':>8} {'sends':>6}   a step, {delay:g} ms one way")
+        for found in cases():
+            if asked.only and not any(part in found.name for part in asked.only):
+                continue
+            millis, size, sends = measure(found, asked.steps, delay, asked.layers)
+            print(f"{found.name:28} {millis:8.0f} {size:8.3f} {sends:6.1f}", flush=True)
     if asked.crypten:
-        print(by_crypten(asked.crypten, asked.steps) + ("   without delay" if asked.delay_ms else ""))
+        print(by_crypten(asked.crypten, asked.steps) + "   without delay")
 
 
 if __name__ == "__main__":

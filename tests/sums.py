@@ -35,6 +35,9 @@ from hansa.records import (
 from hansa.stores import objects
 
 BITS = 512
+"""Far too small to keep a secret, and four times as fast: what is tested with it is the protocol. Whole runs
+(`tests/e2e/test_secagg_run.py`), processes and vectors take 2048.
+"""
 
 
 @pytest.fixture(autouse=True, scope="module")
