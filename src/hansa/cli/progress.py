@@ -51,6 +51,7 @@ class Progress:
         self._started = started
         self._rounds = simulation.terms.training.rounds
         self._shown = {row["round"] for row in simulation.metrics}
+        self._over = 0
         self._unprotected = protection(simulation.terms) == NO_PROTECTION
         self._spinner = Spinner("dots")
         self._now = "starting"
@@ -130,17 +131,24 @@ class Progress:
 
     def _show_rounds(self) -> None:
         """Print every round that is over and measured, once, in order."""
-        measured = {row["round"]: row for row in self._simulation.metrics}
-        for round in self._simulation.story:
-            if round.outcome is None or round.round in self._shown:
-                continue
-            final = round.outcome is Outcome.FINAL
-            if final and round.round not in measured:
+        story = self._simulation.story
+        while self._over < len(story) and story[self._over].outcome is not None:
+            round = story[self._over]
+            if round.round not in self._shown and not self._show(round):
                 return
-            self._shown.add(round.round)
-            name = self._metric()
-            value = percent(name, measured[round.round].get(name)) if final else "failed"
-            leader = self._simulation.name(round.leaders[-1]) if round.leaders else "none"
-            out = self._names(round.left_out) if final else round.outcome.name.lower()
-            line = f"{round.round:>4}/{self._rounds:<3} {leader:<6}  {value:>8}  {self._elapsed():>6}  {out}"
-            self._console.print(Text(line.rstrip()))
+            self._over += 1
+
+    def _show(self, round: RoundStory) -> bool:
+        """Print a round; says whether it could: a final one waits until it is measured."""
+        final = round.outcome is Outcome.FINAL
+        rows = reversed(self._simulation.metrics)
+        measured = next((row for row in rows if row["round"] == round.round), None)
+        if final and measured is None:
+            return False
+        name = self._metric()
+        value = percent(name, measured.get(name)) if final and measured else "failed"
+        leader = self._simulation.name(round.leaders[-1]) if round.leaders else "none"
+        out = self._names(round.left_out) if final else Outcome(round.outcome or 0).name.lower()
+        line = f"{round.round:>4}/{self._rounds:<3} {leader:<6}  {value:>8}  {self._elapsed():>6}  {out}"
+        self._console.print(Text(line.rstrip()))
+        return True
