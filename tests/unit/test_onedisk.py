@@ -20,7 +20,7 @@ def disk(tmp_path: Path) -> tuple[onedisk.OneDisk, onedisk.OneDisk]:
 
 
 def file(store: onedisk.OneDisk, digest: bytes) -> Path:
-    return store.folder / parts.blob_key(digest)
+    return Path(store.folder) / parts.blob_key(digest)
 
 
 def test_a_blob_in_both_is_one_file_that_either_may_forget(disk):
@@ -142,3 +142,17 @@ def test_messages_that_pass_through_leave_no_file(disk):
     store.delete("outbox/f/1/commit/0")
     store.delete("outbox/f/1/commit/0")
     assert store.list("outbox") == []
+
+
+def test_messages_of_old_rounds_are_forgotten_when_they_are_many(disk, monkeypatch):
+    monkeypatch.setattr(onedisk, "PASSED", 1000)
+    store, _ = disk
+    for round in range(8):
+        for id in range(4):
+            for _ in range(2):
+                store.put_at(f"outbox/f/{round}/commit/{id}", bytes(100))
+    left = {int(key.split("/")[2]) for key in store.list("outbox")}
+    assert left == {6, 7}
+    assert store._passed == 800
+    store.put_at("outbox/f/8/commit/0", bytes(1200))
+    assert store.list("outbox/f") == ["outbox/f/8/commit/0"]

@@ -25,6 +25,9 @@ LATELY = 16 * 1024 * 1024
 PASSING = "outbox/"
 """Names of what only passes through."""
 
+PASSED = 16 * 1024 * 1024
+"""Bytes of it in memory, several rounds of the largest federation; the oldest folders go first."""
+
 Mark = tuple[int, int, int]
 """A file's inode, size and time of its last change."""
 
@@ -46,7 +49,8 @@ class OneDisk:
     beside: OneDisk | None = None
     _lately: OrderedDict[bytes, _Seen] = field(default_factory=OrderedDict, repr=False)
     _size: int = 0
-    _passing: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _passing: OrderedDict[str, dict[str, bytes]] = field(default_factory=OrderedDict, repr=False)
+    _passed: int = 0
 
     @property
     def place(self) -> str:
@@ -72,12 +76,12 @@ class OneDisk:
         self._note(digest, data, hashed=True)
         return data
 
-    def _path(self, digest: bytes) -> Path:
-        return self.folder / parts.blob_key(digest)
+    def _path(self, digest: bytes) -> str:
+        return f"{self.folder}/{parts.blob_key(digest)}"
 
     def _mark(self, digest: bytes) -> Mark | None:
         try:
-            found = self._path(digest).stat()
+            found = os.stat(self._path(digest))
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
@@ -107,7 +111,7 @@ class OneDisk:
             return False
         here = self._path(digest)
         try:
-            here.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(here), exist_ok=True)
             os.link(self.beside._path(digest), here)
         except OSError:
             # Something lies here already and is to be repaired, or the disk has no links.
@@ -129,16 +133,22 @@ class OneDisk:
 
     def put_at(self, key: str, data: bytes) -> None:
         """See `Store.put_at`."""
-        if key.startswith(PASSING):
-            self._passing[key] = data
-        else:
+        if not key.startswith(PASSING):
             self.inner.put_at(key, data)
+            return
+        self.delete(key)
+        folder, _, name = key.rpartition("/")
+        self._passing.setdefault(folder, {})[name] = data
+        self._passed += len(data)
+        while self._passed > PASSED and len(self._passing) > 1:
+            self._passed -= sum(map(len, self._passing.popitem(last=False)[1].values()))
 
     def get_at(self, key: str, *, limit: int) -> bytes:
         """See `Store.get_at`."""
         if not key.startswith(PASSING):
             return self.inner.get_at(key, limit=limit)
-        data = self._passing.get(key)
+        folder, _, name = key.rpartition("/")
+        data = self._passing.get(folder, {}).get(name)
         if data is None:
             raise errors.Missing(f"{key} is not in {self.place}", hint="Wait for its author.")
         if len(data) > limit:
@@ -147,17 +157,19 @@ class OneDisk:
 
     def list(self, prefix: str) -> builtins.list[str]:
         """See `Store.list`."""
-        folder = prefix.rstrip("/") + "/"
-        if not folder.startswith(PASSING):
+        if not f"{prefix}/".startswith(PASSING):
             return self.inner.list(prefix)
-        return sorted(key for key in self._passing if key.startswith(folder))
+        found = {prefix: self._passing.get(prefix, {})}
+        found |= {f: names for f, names in self._passing.items() if f.startswith(f"{prefix}/")}
+        return sorted(f"{folder}/{name}" for folder, names in found.items() for name in names)
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
-        if key.startswith(PASSING):
-            self._passing.pop(key, None)
-        else:
+        if not key.startswith(PASSING):
             self.inner.delete(key)
+            return
+        folder, _, name = key.rpartition("/")
+        self._passed -= len(self._passing.get(folder, {}).pop(name, b""))
 
 
 def create(store: Path, kept: Path) -> tuple[OneDisk, OneDisk]:
