@@ -4,7 +4,7 @@ run.cbor            the terms, where the federation lives, how it was simulated
 keys.cbor           the throw-away sealing keys of a simulation, so that its audit can open blobs
 app/                federation.toml and app.py as they were
 chain.sqlite        state and journal of the embedded chain
-store/  kept/       the shared object store; what the nodes keep on their own disks
+store/  kept/       the shared object store; what the nodes keep on their own disks. A blob in both is one file
 journals/           one journal a node
 metrics.jsonl       for each round a line a member, and its own
 seconds.jsonl       one line a round: seconds of this machine's clock by phase
