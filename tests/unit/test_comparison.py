@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
-from hansa import errors
+from hansa import errors, wiring
 from hansa.cli import main as cli
 from hansa.comparison import cell as cells_module
 from hansa.comparison import plot, results, sweep
@@ -252,3 +252,12 @@ def test_the_plot_is_a_picture_of_its_own_with_a_dot_for_each_row() -> None:
     assert len(titles) == 1 + 2 * 3
     assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
     assert "<script" not in drawn
+
+
+def test_what_lies_in_the_store_is_counted_with_its_messages(tmp_path):
+    store, kept = wiring.stores_on_one_disk(tmp_path / "store", tmp_path / "kept")
+    store.put(bytes(1000))
+    kept.put(bytes(5000))
+    store.put_at("outbox/f/1/commit/0", bytes(30))
+    store.put_at("welcome/f/1/0", bytes(4))
+    assert cells_module._stored(tmp_path / "store", store) == 1034

@@ -18,8 +18,9 @@ from hansa.comparison import plan
 from hansa.comparison.plan import NONE, REFERENCES, Cell, federation
 from hansa.config import FederationFile
 from hansa.founding import found
-from hansa.ports import Trainer
+from hansa.ports import Store, Trainer
 from hansa.protocol.model import to_arrays
+from hansa.protocol.wire import ITEM_LIMIT
 from hansa.records import Outcome, Terms
 
 BACKDOOR = "test/backdoor"
@@ -121,9 +122,15 @@ def _run(cell: Cell, file: FederationFile, work: Path) -> Result:
         honest_sent=sum(len(s.committed - hostile) for s in final),
         honest_left_out=sum(len(s.left_out - hostile) for s in final),
         cpu_seconds=round(_cpu() - began, 2),
-        stored_bytes=sum(p.stat().st_size for p in (work / "store").rglob("*") if p.is_file()),
+        stored_bytes=_stored(work / "store", made.store),
         gas=gas,
     )
+
+
+def _stored(folder: Path, store: Store) -> int:
+    """Bytes in the store: files, and messages, which a simulation keeps in memory."""
+    messages = (store.get_at(key, limit=ITEM_LIMIT) for key in store.list("outbox"))
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) + sum(map(len, messages))
 
 
 def _reference(cell: Cell, file: FederationFile) -> Result:
