@@ -12,9 +12,9 @@ from pathlib import Path
 from hansa.cli.main import main
 from hansa.ledger.evm import EvmLedger
 from hansa.node.journal import Journal
-from hansa.stores.objects import ObjectStore
+from hansa.stores.onedisk import OneDisk
 
-EFFECTS = ((Journal, "put"), (EvmLedger, "submit"), (ObjectStore, "put"), (ObjectStore, "put_at"))
+EFFECTS = ((Journal, "put"), (EvmLedger, "submit"), (OneDisk, "put"), (OneDisk, "put_at"))
 
 
 def arm(target: int, number: int) -> list[int]:
