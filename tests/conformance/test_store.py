@@ -177,6 +177,9 @@ def test_a_blob_that_no_node_would_read_is_not_written(store, large):
             call()
         assert "smaller model" in caught.value.hint
     assert store.list("large") == []
+
+
+def test_the_limit_is_that_of_what_nodes_read():
     assert objects.create("memory:///").limit == Limits().blob
 
 
@@ -468,7 +471,7 @@ def test_an_upload_goes_on_where_it_broke_off(server, proxy, large, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from hansa.stores import objects, onedisk, parts
+from hansa.stores import objects, parts
 parts.PART = 4096
 write, left = objects.ObjectStore._write, 4
 def dying(self, key, data):

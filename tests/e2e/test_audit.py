@@ -331,13 +331,11 @@ def test_a_run_that_misreports_its_chain_is_found(
     assert check in failed(audit(copy))
 
 
-def test_a_message_in_the_outbox_is_no_evidence(copy: Path) -> None:
+def test_a_message_that_lies_in_the_store_is_no_evidence(copy: Path) -> None:
     path = copy / "store" / "outbox" / "f" / "1" / "commit" / "0"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"forged")
-    report = audit(copy)
-    assert exit_code(report) == 0
-    assert any("outbox" in note for note in report.notes)
+    assert exit_code(audit(copy)) == 0
 
 
 # what cannot be checked, or not even read

@@ -6,9 +6,6 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-
-pytest.importorskip("flwr")
-
 from flwr.app import Array
 from flwr.common.constant import SType
 

@@ -58,7 +58,7 @@ def check_record(record: RunRecord, history: History, book: Book) -> None:
             if said != fact:
                 raise errors.Untrusted(f"{name} is {said}, not {fact}")
         book.passed(RECORD)
-    book.note("no evidence: other settings of the simulation, messages in store/outbox, the nodes' journals")
+    book.note("no evidence: other settings of the simulation, the nodes' journals")
 
 
 def read_keys(folder: Path, history: History, book: Book) -> Mapping[int, bytes]:

@@ -132,15 +132,15 @@ class Progress:
     def _show_rounds(self) -> None:
         """Print every round that is over and measured, once, in order."""
         story = self._simulation.story
-        while self._over < len(story) and story[self._over].outcome is not None:
+        while self._over < len(story) and (outcome := story[self._over].outcome) is not None:
             round = story[self._over]
-            if round.round not in self._shown and not self._show(round):
+            if round.round not in self._shown and not self._show(round, outcome):
                 return
             self._over += 1
 
-    def _show(self, round: RoundStory) -> bool:
+    def _show(self, round: RoundStory, outcome: Outcome) -> bool:
         """Print a round; says whether it could: a final one waits until it is measured."""
-        final = round.outcome is Outcome.FINAL
+        final = outcome is Outcome.FINAL
         rows = reversed(self._simulation.metrics)
         measured = next((row for row in rows if row["round"] == round.round), None)
         if final and measured is None:
@@ -148,7 +148,7 @@ class Progress:
         name = self._metric()
         value = percent(name, measured.get(name)) if final and measured else "failed"
         leader = self._simulation.name(round.leaders[-1]) if round.leaders else "none"
-        out = self._names(round.left_out) if final else Outcome(round.outcome or 0).name.lower()
+        out = self._names(round.left_out) if final else outcome.name.lower()
         line = f"{round.round:>4}/{self._rounds:<3} {leader:<6}  {value:>8}  {self._elapsed():>6}  {out}"
         self._console.print(Text(line.rstrip()))
         return True

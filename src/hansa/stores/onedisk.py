@@ -25,8 +25,8 @@ LATELY = 16 * 1024 * 1024
 PASSING = "outbox/"
 """Names of what only passes through."""
 
-PASSED = 16 * 1024 * 1024
-"""Bytes of it in memory, several rounds of the largest federation; the oldest folders go first."""
+FOLDERS = 1024
+"""Folders of it, each for one kind of message of a round, that are remembered; the oldest go first."""
 
 Mark = tuple[int, int, int]
 """A file's inode, size and time of its last change."""
@@ -50,7 +50,6 @@ class OneDisk:
     _lately: OrderedDict[bytes, _Seen] = field(default_factory=OrderedDict, repr=False)
     _size: int = 0
     _passing: OrderedDict[str, dict[str, bytes]] = field(default_factory=OrderedDict, repr=False)
-    _passed: int = 0
 
     @property
     def place(self) -> str:
@@ -138,12 +137,10 @@ class OneDisk:
         if not key.startswith(PASSING):
             self.inner.put_at(key, data)
             return
-        self.delete(key)
         folder, _, name = key.rpartition("/")
         self._passing.setdefault(folder, {})[name] = data
-        self._passed += len(data)
-        while self._passed > PASSED and len(self._passing) > 1:
-            self._passed -= sum(map(len, self._passing.popitem(last=False)[1].values()))
+        if len(self._passing) > FOLDERS:
+            self._passing.popitem(last=False)
 
     def get_at(self, key: str, *, limit: int) -> bytes:
         """See `Store.get_at`."""
@@ -171,7 +168,10 @@ class OneDisk:
             self.inner.delete(key)
             return
         folder, _, name = key.rpartition("/")
-        self._passed -= len(self._passing.get(folder, {}).pop(name, b""))
+        names = self._passing.get(folder, {})
+        names.pop(name, None)
+        if not names:
+            self._passing.pop(folder, None)
 
 
 def create(store: Path, kept: Path) -> tuple[OneDisk, OneDisk]:
