@@ -49,6 +49,12 @@ def test_other_versions_of_the_format_are_read_too():
         np.testing.assert_array_equal(found, ARRAYS[0])
 
 
+def test_what_follows_the_values_is_ignored_as_numpy_does():
+    array = Array("float32", (3, 4), SType.NUMPY, made((1, 0)) + bytes(8))
+    np.testing.assert_array_equal(array.numpy(), ARRAYS[0])
+    np.testing.assert_array_equal(read(array), ARRAYS[0])
+
+
 def pickled() -> bytes:
     out = BytesIO()
     np.lib.format.write_array(out, np.array([{}], dtype=object))

@@ -106,6 +106,16 @@ def test_damage_done_to_a_file_is_found_and_not_spread(disk):
     assert kept.get(digest, limit=LIMIT) == BLOB
 
 
+def test_a_damaged_file_is_not_linked(disk):
+    store, kept = disk
+    digest = kept.put(BLOB)
+    later = file(kept, digest).stat().st_mtime_ns + 10**7
+    file(kept, digest).write_bytes(b"X" + BLOB[1:])
+    os.utime(file(kept, digest), ns=(later, later))
+    store.put(BLOB)
+    assert objects.create(str(store.folder)).get(digest, limit=LIMIT) == BLOB
+
+
 def test_a_disk_without_links_holds_two_files(disk, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError("no links here")

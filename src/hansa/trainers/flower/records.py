@@ -101,7 +101,7 @@ def read(array: Array) -> NDArray[Any]:
     if array.stype != SType.NUMPY or not data.startswith(VERSION_1) or len(data) < start:
         return array.numpy()
     shape, by_column, kind = _header(data[:start])
-    if kind.hasobject or len(data) != start + math.prod(shape) * kind.itemsize:
+    if len(data) != start + math.prod(shape) * kind.itemsize:
         return array.numpy()
     return np.frombuffer(data, kind, offset=start).reshape(shape, order="F" if by_column else "C")
 
